@@ -1,0 +1,187 @@
+"""Checkpoints: a network saved with all that is needed to rebuild it, and loaded only if nothing drifted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+from torch import nn
+
+from simplenet.checkpoint_file import (
+    CLASSES,
+    CONTENT_HASH,
+    FORMAT_VERSION,
+    GOLDEN,
+    METADATA,
+    MODEL_CONFIG,
+    MODEL_STATE_DICT,
+    PYTORCH_VERSION,
+    TIMESTAMP,
+    PathLike,
+    read_checkpoint,
+    write_checkpoint,
+)
+from simplenet.errors import (
+    CheckpointError,
+    ConfigError,
+    KeyMismatchError,
+    NotACheckpointError,
+    ShapeMismatchError,
+)
+from simplenet.integrity import content_hash, make_golden, random_rows, verify_golden, verify_hash
+from simplenet.model import build_model, model_config_of
+
+CURRENT_FORMAT = 1
+
+
+def save_for_inference(
+    model: nn.Module,
+    filepath: PathLike,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    model_config: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    golden_inputs: torch.Tensor | None = None,
+) -> None:
+    """Save a network for serving: weights, model_config, metadata, content hash and golden samples.
+
+    Args:
+        model: a SimpleNet, or any network whose constructor takes the fields of its model_config.
+        filepath: where to; written whole or not at all.
+        metadata: plain values to keep (accuracy, dataset, …); the library's own fields are added.
+        model_config: the constructor's arguments, where `model.config` does not carry them.
+        classes: one label per class, in order.
+        golden_inputs: `(samples, input_size)` float, real rows to record; random ones by default.
+
+    Raises:
+        CheckpointError: metadata or classes cannot be stored, or the network answers NaN.
+        ConfigError: the network carries no model_config and none is given.
+    """
+    write_checkpoint(
+        inference_checkpoint(model, metadata, model_config=model_config, classes=classes, golden_inputs=golden_inputs),
+        filepath,
+    )
+
+
+def inference_checkpoint(
+    model: nn.Module,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    model_config: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    golden_inputs: torch.Tensor | None = None,
+) -> dict[str, Any]:
+    """The dict that `save_for_inference` writes; the arguments are the same."""
+    config = dict(model_config) if model_config is not None else model_config_of(model)
+    if golden_inputs is None:
+        if "input_size" not in config:
+            raise ConfigError("model_config has no 'input_size' to make golden samples of; pass golden_inputs=")
+        golden_inputs = random_rows(config["input_size"])
+    golden = make_golden(model, golden_inputs)
+    if classes is not None and len(classes) != golden["logits"].shape[1]:
+        raise CheckpointError(f"classes: expected {golden['logits'].shape[1]} labels, found {len(classes)}")
+    state_dict = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    checkpoint: dict[str, Any] = {
+        MODEL_STATE_DICT: state_dict,
+        MODEL_CONFIG: plain(config, "model_config"),
+        METADATA: {
+            **plain(dict(metadata or {}), "metadata"),
+            FORMAT_VERSION: CURRENT_FORMAT,
+            TIMESTAMP: datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            PYTORCH_VERSION: str(torch.__version__),
+            CONTENT_HASH: content_hash(state_dict),
+        },
+        GOLDEN: golden,
+    }
+    if classes is not None:
+        checkpoint[CLASSES] = [str(label) for label in classes]
+    return checkpoint
+
+
+def load_model_for_inference(filepath: PathLike, device: str | torch.device = "cpu") -> nn.Module:
+    """Rebuild a saved network on `device`, in eval mode, its hash and golden samples verified there.
+
+    Raises:
+        CheckpointError: one of its kinds, naming what is wrong.
+        ConfigError: the stored model_config cannot rebuild the network.
+    """
+    return restore(read_checkpoint(filepath, device), device, str(filepath))
+
+
+def restore(
+    checkpoint: Mapping[str, Any],
+    device: str | torch.device,
+    source: str,
+    network: Callable[..., nn.Module] | None = None,
+) -> nn.Module:
+    """Rebuild and verify the network of a loaded checkpoint; `network` is its class where it is not registered."""
+    state_dict, config, metadata = require(checkpoint, source, MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
+    if not isinstance(metadata, Mapping) or not isinstance(metadata.get(CONTENT_HASH), str):
+        raise NotACheckpointError(f"{source}: metadata[{CONTENT_HASH!r}]: expected a SHA-256, found none")
+    verify_hash(state_dict, metadata[CONTENT_HASH], source)
+    model = build_model(config, network)
+    load_weights(model, state_dict, source)
+    model.to(device).eval()
+    (golden,) = require(checkpoint, source, GOLDEN)
+    verify_golden(model, golden, source)
+    return model
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
+    """Give the network its weights, all of them and no others, in their own dtype.
+
+    Raises:
+        KeyMismatchError: names are missing or unexpected.
+        ShapeMismatchError: a weight has another shape.
+    """
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in wanted]
+    if missing or unexpected:
+        raise KeyMismatchError(
+            f"{source}: the weights do not fit {type(model).__name__}: "
+            f"missing {_listed(missing)}; unexpected {_listed(unexpected)}"
+        )
+    for name, tensor in wanted.items():
+        if tensor.shape != state_dict[name].shape:
+            raise ShapeMismatchError(
+                f"{source}: {name}: expected shape {tuple(tensor.shape)} from model_config, "
+                f"found {tuple(state_dict[name].shape)}"
+            )
+    model.load_state_dict(dict(state_dict), strict=True, assign=True)
+
+
+def require(checkpoint: Mapping[str, Any], source: str, *keys: str) -> list[Any]:
+    """The values of `keys`.
+
+    Raises:
+        NotACheckpointError: names the missing ones and those that are there.
+    """
+    if missing := [key for key in keys if key not in checkpoint]:
+        raise NotACheckpointError(
+            f"{source}: missing {_listed(missing)}; found {_listed(sorted(map(str, checkpoint)))}; "
+            "save it with simplenet.save_for_inference"
+        )
+    return [checkpoint[key] for key in keys]
+
+
+def plain(value: Any, where: str) -> Any:
+    """The value as plain data that loads without pickle: None, bool, int, float, str, lists, tuples and dicts.
+
+    Raises:
+        CheckpointError: names the entry that is of another kind.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        return {plain(key, f"{where} key"): plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy or torch scalar
+        return value.item()
+    raise CheckpointError(f"{where}: expected plain data (numbers, text, lists, dicts), found {type(value).__name__}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8]) or "none"
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"

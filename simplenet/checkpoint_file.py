@@ -1,0 +1,154 @@
+"""The bytes of a checkpoint: read without running anything, written whole or not at all.
+
+A checkpoint is a dict saved by torch.save. It is read with `weights_only=True`, always: a pickle that holds more
+than tensors and plain values is refused and its unsafe globals are named.
+"""
+
+import io
+import os
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import torch
+
+from simplenet.atomic import atomic_write
+from simplenet.errors import (
+    CheckpointNotFoundError,
+    NotACheckpointError,
+    TruncatedCheckpointError,
+    UnsafeCheckpointError,
+)
+
+# The keys of a checkpoint.
+MODEL_STATE_DICT = "model_state_dict"
+MODEL_CONFIG = "model_config"
+METADATA = "metadata"
+GOLDEN = "golden"
+CLASSES = "classes"
+
+# The keys of its metadata that the library writes itself.
+FORMAT_VERSION = "format_version"
+CONTENT_HASH = "content_hash"
+TIMESTAMP = "timestamp"
+PYTORCH_VERSION = "pytorch_version"
+PARENT_HASH = "parent_hash"
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+
+PathLike = str | os.PathLike[str]
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: PathLike) -> None:
+    """Save the dict to `path`: a sibling temporary file, flushed to disk, then renamed."""
+    with atomic_write(path) as file:
+        torch.save(dict(checkpoint), file)
+
+
+def read_checkpoint(path: PathLike, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Load the dict that `path` holds (a checkpoint, or the one inside a .mar), its tensors on `device`.
+
+    Raises:
+        CheckpointNotFoundError: there is no such file.
+        TruncatedCheckpointError: the file ends too early.
+        UnsafeCheckpointError: a pickle that would run code.
+        NotACheckpointError: a file of another kind.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise CheckpointNotFoundError(f"{file}: no such file")
+    if file.is_dir():
+        raise NotACheckpointError(f"{file}: expected a checkpoint file, found a directory")
+    with file.open("rb") as stream:
+        return _load(stream, device, str(file))
+
+
+def _load(stream: IO[bytes], device: str | torch.device, source: str) -> dict[str, Any]:
+    start = stream.read(4)
+    if not start:
+        raise TruncatedCheckpointError(f"{source}: the file is empty")
+    stream.seek(0)
+    if start == b"PK\x03\x04":
+        names = _zip_names(stream, source)
+        if MANIFEST in names:
+            return _load_from_archive(stream, device, source)
+    elif start[:1] != b"\x80":  # neither a zip nor a pickle
+        raise NotACheckpointError(f"{source}: expected a file written by torch.save, found something else")
+    unsafe = _unsafe_globals(stream, source)
+    stream.seek(0)
+    if unsafe:
+        raise UnsafeCheckpointError(
+            f"{source}: a pickle that would run code ({', '.join(unsafe[:5])}) and was not loaded; "
+            "save model.state_dict() instead of the model, with simplenet.save_for_inference"
+        )
+    try:
+        loaded = torch.load(stream, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeCheckpointError(
+            f"{source}: a pickle that holds more than tensors and plain values, and was not loaded: "
+            f"{_first_line(error)}"
+        ) from error
+    except (EOFError, OSError) as error:
+        raise TruncatedCheckpointError(f"{source}: the file ends too early: {_first_line(error)}") from error
+    except Exception as error:  # torch raises many kinds for a damaged file; each means the same to the reader
+        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {_first_line(error)}") from error
+    if not isinstance(loaded, dict):
+        raise NotACheckpointError(f"{source}: expected a dict, found {type(loaded).__name__}")
+    return loaded
+
+
+def _zip_names(stream: IO[bytes], source: str) -> list[str]:
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise TruncatedCheckpointError(f"{source}: the file ends too early: {error}") from error
+    finally:
+        stream.seek(0)
+
+
+def _load_from_archive(stream: IO[bytes], device: str | torch.device, source: str) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            manifest = orjson.loads(archive.read(MANIFEST))
+            name = manifest["model"]["serializedFile"]
+            inner = io.BytesIO(archive.read(name))
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise NotACheckpointError(f"{source}: an archive without a readable checkpoint: {error}") from error
+    return _load(inner, device, f"{source}!{name}")
+
+
+def _unsafe_globals(stream: IO[bytes], source: str) -> list[str]:
+    """Names that the pickle would import and that no tensor needs, read from its opcodes without running one."""
+    try:
+        if stream.read(4) == b"PK\x03\x04":
+            stream.seek(0)
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(stream))
+        stream.seek(0)
+        found: set[str] = set()
+        strings: list[str] = []
+        while True:  # a legacy file is several pickles in a row
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    found.add(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    found.add(".".join(strings[-2:]))
+                elif isinstance(argument, str):
+                    strings.append(argument)
+            if not stream.read(1):
+                break
+            stream.seek(-1, os.SEEK_CUR)
+    except (ValueError, EOFError, RuntimeError, IndexError, pickle.UnpicklingError):
+        pass  # raw tensor bytes follow, or the file is damaged: loading it says which
+    finally:
+        stream.seek(0)
+    harmless = ("torch.", "collections.OrderedDict", "numpy.")
+    return sorted(name for name in found if not name.startswith(harmless) or name.startswith("torch.nn.modules"))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

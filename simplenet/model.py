@@ -1,0 +1,147 @@
+"""The network, the configuration that rebuilds it, and the registry of other architectures."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+
+from simplenet.errors import ConfigError
+
+ARCHITECTURE = "architecture"  # the optional key of a model_config that names a registered network
+DEFAULT_ARCHITECTURE = "SimpleNet"
+MAX_FIELD = 2**24  # a larger layer is a damaged file, not a network
+
+Network = TypeVar("Network", bound=type[nn.Module])
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What rebuilds a SimpleNet: the constructor's arguments.
+
+    Raises:
+        ConfigError: a field is no whole number from 1 to 2**24.
+    """
+
+    input_size: int = 784  # numbers in a row: 28 x 28 grey values
+    hidden_size: int = 256  # units of the hidden layer
+    num_classes: int = 10  # answers to choose from
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if type(value) is not int or not 1 <= value <= MAX_FIELD:
+                raise ConfigError(
+                    f"model_config[{name!r}]: expected a whole number from 1 to {MAX_FIELD}, found {value!r}"
+                )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """Read a stored model_config; every field must be there and none that is unknown.
+
+        Raises:
+            ConfigError: names the first unknown or missing fields, or the impossible value.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"model_config: expected a dict, found {type(values).__name__}")
+        expected = [field.name for field in fields(cls)]
+        given = [name for name in values if name != ARCHITECTURE]
+        if unknown := [name for name in given if name not in expected]:
+            raise ConfigError(f"model_config: unknown field {_quoted(unknown)}; expected {_quoted(expected)}")
+        if missing := [name for name in expected if name not in given]:
+            raise ConfigError(f"model_config: missing field {_quoted(missing)}; found {_quoted(given)}")
+        return cls(**{name: values[name] for name in expected})
+
+    def to_dict(self) -> dict[str, int]:
+        """The plain dict that a checkpoint stores."""
+        return asdict(self)
+
+
+class SimpleNet(nn.Module):
+    """A multi-layer perceptron: linear, ReLU, linear.
+
+    Args:
+        input_size: numbers in a row.
+        hidden_size: units of the hidden layer.
+        num_classes: classes to tell apart.
+
+    Raises:
+        ConfigError: a size is no positive whole number.
+    """
+
+    def __init__(self, input_size: int = 784, hidden_size: int = 256, num_classes: int = 10) -> None:
+        super().__init__()
+        self.config = ModelConfig(input_size, hidden_size, num_classes)
+        self.fc1 = nn.Linear(input_size, hidden_size)
+        self.relu = nn.ReLU()
+        self.fc2 = nn.Linear(hidden_size, num_classes)  # the classifier head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of each row: `(batch, input_size)` float to `(batch, num_classes)` of the same dtype."""
+        hidden = self.relu(self.fc1(x))  # (batch, hidden_size)
+        return cast(torch.Tensor, self.fc2(hidden))  # (batch, num_classes)
+
+
+_REGISTRY: dict[str, type[nn.Module]] = {DEFAULT_ARCHITECTURE: SimpleNet}
+
+
+def register_architecture(network: Network) -> Network:
+    """Class decorator: let `model_config["architecture"]` name this network by its class name.
+
+    The network's constructor takes the other fields of the model_config as keyword arguments.
+    """
+    _REGISTRY[network.__name__] = network
+    return network
+
+
+def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:
+    """Rebuild a network from its stored model_config, with fresh weights.
+
+    Args:
+        model_config: the constructor's arguments, and optionally `architecture`.
+        network: the class to build, where it is not a registered one.
+
+    Raises:
+        ConfigError: the architecture is not registered, or a field is unknown, missing or impossible.
+    """
+    if not isinstance(model_config, Mapping):
+        raise ConfigError(f"model_config: expected a dict, found {type(model_config).__name__}")
+    if network is None:
+        name = model_config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE)
+        if name not in _REGISTRY:
+            raise ConfigError(
+                f"model_config['architecture']: expected one of {_quoted(sorted(_REGISTRY))}, found {name!r}; "
+                "archive your own network with --model-file and --model-class"
+            )
+        network = _REGISTRY[name]
+    if network is SimpleNet:
+        return SimpleNet(**ModelConfig.from_dict(model_config).to_dict())
+    arguments = {name: value for name, value in model_config.items() if name != ARCHITECTURE}
+    try:
+        inspect.signature(network).bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"model_config does not fit {network.__name__}: {error}") from error
+    return network(**arguments)
+
+
+def model_config_of(model: nn.Module) -> dict[str, Any]:
+    """The model_config that rebuilds `model`: its `config` (a ModelConfig or a dict), named if not a SimpleNet.
+
+    Raises:
+        ConfigError: the network does not carry one.
+    """
+    config = getattr(model, "config", None)
+    if isinstance(config, ModelConfig):
+        config = config.to_dict()
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"{type(model).__name__}.config: expected a ModelConfig or a dict of the constructor's arguments, "
+            f"found {type(config).__name__}; or pass model_config="
+        )
+    named = {} if type(model) is SimpleNet else {ARCHITECTURE: type(model).__name__}
+    return {**config, **named}
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,345 @@
+"""Request bytes to rows, predictions to response bytes: one request at a time, each wrong in its own way.
+
+Every function here raises a RequestError that names the field, what was expected and what came; the handler
+answers that one request with it.
+"""
+
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from PIL import Image, ImageOps
+
+from simplenet.errors import NotFoundError, PayloadTooLargeError, RequestError, UnsupportedMediaTypeError
+
+JSON = "application/json"
+NPY = "application/x-npy"
+RAW = "application/octet-stream"
+IMAGES = ("image/png", "image/jpeg")
+EXPECTED_TYPES = f"{JSON}, {IMAGES[0]}, {IMAGES[1]}, {RAW}, {NPY} or multipart/form-data with a field 'data'"
+
+MAX_IMAGE_PIXELS = 16_777_216  # 4096 x 4096: a larger picture is a decompression bomb, not a digit
+_NUMBERS = frozenset((int, float))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the model takes and gives: numbers in a row, and the label of each class."""
+
+    input_size: int
+    classes: tuple[str, ...]
+
+    @property
+    def side(self) -> int | None:
+        """Pixels along the edge where a row is a square image, else None."""
+        side = math.isqrt(self.input_size)
+        return side if side * side == self.input_size else None
+
+    @property
+    def row(self) -> str:
+        """How a message describes one row."""
+        return f"{self.input_size} numbers" + (f" or {self.side}x{self.side}" if self.side else "")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One decoded request: rows `(n, input_size)` float32, how many answers a row, and the form of the answer."""
+
+    rows: np.ndarray
+    top_k: int
+    answer: str
+
+
+def decode(fields: Mapping[str, Any], headers: Mapping[str, Any], shape: Shape) -> Request:
+    """Read one request as TorchServe hands it over.
+
+    Args:
+        fields: `{"body": bytes}`, or the fields of a form; JSON may come already parsed.
+        headers: the request's headers as the client wrote them, and `{"content-type": …}` under each field's name.
+        shape: what the model takes.
+
+    Raises:
+        RequestError: or one of its kinds, with what is wrong in this request.
+    """
+    lowered = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+    if lowered.get("explain") == "True":
+        raise NotFoundError("explanations: this model offers predictions only; POST to /predictions/<model>")
+    answer = _answer_form(lowered.get("accept", ""))
+    content_type = _media_type(lowered.get("content-type", ""))
+    if "body" in fields:
+        rows, parameters = _decode_body(fields["body"], content_type, shape)
+    elif content_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        rows, parameters = _decode_form(fields, headers, content_type, shape)
+    else:
+        raise RequestError("body: expected one or more rows, found nothing")
+    return Request(rows, _top_k(parameters, shape), answer)
+
+
+def encode(probabilities: np.ndarray, request: Request, shape: Shape) -> tuple[bytes, str]:
+    """One response from the probabilities of its rows, `(n, num_classes)` float32.
+
+    Returns:
+        The body and its Content-Type.
+    """
+    if request.answer == RAW:
+        return probabilities.astype("<f4", copy=False).tobytes(), RAW
+    if request.answer == NPY:
+        buffer = io.BytesIO()
+        np.save(buffer, probabilities, allow_pickle=False)
+        return buffer.getvalue(), NPY
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, : request.top_k]
+    values = np.take_along_axis(probabilities, best, axis=1).tolist()
+    predictions = []
+    for indices, row in zip(best.tolist(), values, strict=True):
+        ranked = [
+            {"label": shape.classes[index], "index": index, "probability": probability}
+            for index, probability in zip(indices, row, strict=True)
+        ]
+        predictions.append(ranked[0] if request.top_k == 1 else {**ranked[0], "top_k": ranked})
+    return orjson.dumps({"predictions": predictions}), JSON
+
+
+def encode_error(error: RequestError) -> tuple[bytes, str]:
+    """The body and Content-Type that answer a wrong request."""
+    return orjson.dumps({"code": error.status, "type": error.type, "message": str(error)}), JSON
+
+
+def _decode_body(body: Any, content_type: str, shape: Shape) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rows and parameters of one body, or of one field of a form."""
+    if isinstance(body, (dict, list)):  # TorchServe's own decoding of JSON
+        return _json_rows(body, shape)
+    data = body.encode() if isinstance(body, str) else bytes(body)
+    if not data:
+        raise RequestError("body: expected one or more rows, found an empty body")
+    kind = content_type or _sniff(data)
+    if kind == JSON:
+        return _json_rows(_parse_json(data), shape)
+    if kind in IMAGES:
+        return _image_row(data, kind, shape), {}
+    if kind == RAW:
+        return _raw_rows(data, shape), {}
+    if kind == NPY:
+        return _npy_rows(data, shape), {}
+    raise UnsupportedMediaTypeError(f"Content-Type: expected {EXPECTED_TYPES}; found {content_type or 'none'}")
+
+
+def _decode_form(
+    fields: Mapping[str, Any], headers: Mapping[str, Any], content_type: str, shape: Shape
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rows of the field `data`; `top_k` may be a field beside it."""
+    if content_type == "application/x-www-form-urlencoded":  # what curl -d sends unless told otherwise
+        raise UnsupportedMediaTypeError(
+            f"Content-Type: expected {EXPECTED_TYPES}; found {content_type} (with curl -d, add -H 'Content-Type: {JSON}')"
+        )
+    if "data" not in fields:
+        raise RequestError(f"form: expected a field 'data', found {_names(fields)}")
+    if unknown := [name for name in fields if name not in ("data", "top_k")]:
+        raise RequestError(f"form: expected the fields 'data' and 'top_k', found {_names(unknown)}")
+    part = headers.get("data")
+    part_type = _media_type(str((part or {}).get("content-type") or "")) if isinstance(part, Mapping) else ""
+    data = fields["data"]
+    if isinstance(data, (bytes, bytearray)) and part_type in (RAW, "text/plain"):
+        part_type = _sniff(bytes(data[:16])) or RAW  # what a client calls a file that it does not know
+    rows, parameters = _decode_body(data, part_type, shape)
+    if "top_k" in fields:
+        parameters = {**parameters, "top_k": _form_number(fields["top_k"])}
+    return rows, parameters
+
+
+def _form_number(value: Any) -> int | str:
+    """A form field as a whole number where it is one, else its text."""
+    text = value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
+
+
+def _parse_json(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"body: expected valid JSON, found {error}") from error
+
+
+def _json_rows(body: Any, shape: Shape) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rows and parameters of `{"instances": [row, …], "parameters": {…}}`."""
+    if not isinstance(body, dict):
+        raise RequestError(f'body: expected an object {{"instances": [row, …]}}, found {_describe(body)}')
+    if unknown := [name for name in body if name not in ("instances", "parameters")]:
+        raise RequestError(f"body: expected the fields 'instances' and 'parameters', found {_names(unknown)}")
+    if "instances" not in body:
+        raise RequestError(f"instances: expected a list of rows, found {_names(body)} in the body")
+    instances = body["instances"]
+    if not isinstance(instances, list) or not instances:
+        raise RequestError(f"instances: expected a list of one or more rows, found {_describe(instances)}")
+    parameters = body.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise RequestError(f"parameters: expected an object, found {_describe(parameters)}")
+    if unknown := [name for name in parameters if name != "top_k"]:
+        raise RequestError(f"parameters: expected 'top_k', found {_names(unknown)}")
+    flat = [_flat_row(row, index, shape) for index, row in enumerate(instances)]
+    try:
+        with np.errstate(over="ignore"):
+            rows = np.array(flat, dtype=np.float32)
+    except OverflowError as error:  # a whole number beyond any float
+        raise RequestError(
+            f"instances: expected numbers that fit a float32, found one that does not: {error}"
+        ) from error
+    return _finite(rows, "instances"), parameters
+
+
+def _flat_row(row: Any, index: int, shape: Shape) -> list[float]:
+    """One row of JSON as a flat list of numbers; strings, null and booleans are not numbers."""
+    where = f"instances[{index}]"
+    if not isinstance(row, list):
+        raise RequestError(f"{where}: expected a row of {shape.row}, found {_describe(row)}")
+    if shape.side and len(row) == shape.side and all(type(line) is list for line in row):
+        for number, line in enumerate(row):
+            if len(line) != shape.side:
+                raise RequestError(f"{where}[{number}]: expected {shape.side} numbers, found {len(line)}")
+        row = [value for line in row for value in line]
+    if len(row) != shape.input_size:
+        raise RequestError(f"{where}: expected a row of {shape.row}, found {len(row)}")
+    if not _NUMBERS.issuperset(map(type, row)):
+        position = next(i for i, value in enumerate(row) if type(value) not in _NUMBERS)
+        raise RequestError(f"{where}[{position}]: expected a number, found {_describe(row[position])}")
+    numbers: list[float] = row
+    return numbers
+
+
+def _image_row(data: bytes, content_type: str, shape: Shape) -> np.ndarray:
+    """One image as a row `(1, input_size)` float32: grey, resized, scaled to 0..1."""
+    if shape.side is None:
+        raise UnsupportedMediaTypeError(
+            f"Content-Type: this model takes rows of {shape.input_size} numbers, which is no square image; "
+            f"expected {JSON}, {RAW} or {NPY}, found {content_type}"
+        )
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
+                raise PayloadTooLargeError(
+                    f"image: expected at most {MAX_IMAGE_PIXELS} pixels, found {image.width}x{image.height}"
+                )
+            grey = _grey(ImageOps.exif_transpose(image))
+    except RequestError:
+        raise
+    except Exception as error:  # pillow raises many kinds for a damaged image; each means the same to the client
+        raise RequestError(f"image: expected a readable PNG or JPEG, found one that is not: {error}") from error
+    if grey.size != (shape.side, shape.side):
+        grey = grey.resize((shape.side, shape.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(grey, dtype=np.float32).reshape(1, -1) / 255
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """8-bit grey; what is transparent becomes black, 16-bit values lose their low byte."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        colour = image.convert("RGBA")
+        black = Image.new("RGBA", colour.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, colour).convert("L")
+    return image.convert("L")
+
+
+def _raw_rows(data: bytes, shape: Shape) -> np.ndarray:
+    """Little-endian float32, `(n, input_size)`."""
+    if len(data) % (4 * shape.input_size):
+        raise RequestError(
+            f"body: expected a multiple of {4 * shape.input_size} bytes (rows of {shape.input_size} float32), "
+            f"found {len(data)} bytes"
+        )
+    return _finite(np.frombuffer(data, dtype="<f4").reshape(-1, shape.input_size), "body")
+
+
+def _npy_rows(data: bytes, shape: Shape) -> np.ndarray:
+    """A .npy array `(n, input_size)` or `(n, side, side)`: floats, or uint8 scaled to 0..1.
+
+    Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+    """
+    array = _read_npy(data)
+    form = f"(n, {shape.input_size})" + (f" or (n, {shape.side}, {shape.side})" if shape.side else "")
+    fits = array.shape[1:] == (shape.input_size,) or (shape.side and array.shape[1:] == (shape.side, shape.side))
+    if not fits or not len(array):
+        raise RequestError(f"array: expected shape {form} with n of at least 1, found {array.shape}")
+    rows = array.reshape(len(array), shape.input_size)
+    if rows.dtype == np.uint8:
+        return rows.astype(np.float32) / 255
+    with np.errstate(over="ignore"):
+        return _finite(rows.astype(np.float32), "array")
+
+
+def _read_npy(data: bytes) -> np.ndarray:
+    """The array, if its header is honest about what follows; nothing is unpickled."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        dims, fortran_order, dtype = readers[version](stream)
+    except Exception as error:  # the header is a Python literal: a damaged one fails in many ways
+        raise RequestError(f"array: expected a .npy file of version 1 or 2, found none: {error}") from error
+    if dtype.kind != "f" and dtype != np.uint8:
+        raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {dtype}")
+    found = len(data) - stream.tell()
+    expected = math.prod(dims) * dtype.itemsize
+    if found != expected:
+        raise RequestError(f"array: expected {expected} bytes after the header for shape {dims}, found {found}")
+    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(dims, order="F" if fortran_order else "C")
+
+
+def _finite(rows: np.ndarray, where: str) -> np.ndarray:
+    if not np.isfinite(rows).all():
+        row, position = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+        raise RequestError(f"{where}[{row}][{position}]: expected a finite float32, found {rows[row, position]}")
+    return rows
+
+
+def _top_k(parameters: Mapping[str, Any], shape: Shape) -> int:
+    value = parameters.get("top_k", 1)
+    if type(value) is not int or not 1 <= value <= len(shape.classes):
+        raise RequestError(f"top_k: expected a whole number from 1 to {len(shape.classes)}, found {_describe(value)}")
+    return value
+
+
+def _sniff(data: bytes) -> str:
+    """The media type that the first bytes show, or none."""
+    if data.startswith(b"\x89PNG"):
+        return IMAGES[0]
+    if data.startswith(b"\xff\xd8\xff"):
+        return IMAGES[1]
+    if data.startswith(b"\x93NUMPY"):
+        return NPY
+    return JSON if data.lstrip()[:1] in (b"{", b"[") else ""
+
+
+def _media_type(header: str) -> str:
+    return header.partition(";")[0].strip().lower()
+
+
+def _answer_form(accept: str) -> str:
+    """The first of our answer forms that the Accept header names; JSON if it names none."""
+    for item in accept.split(","):
+        media = _media_type(item)
+        if media in (JSON, NPY, RAW):
+            return media
+    return JSON
+
+
+def _describe(value: Any) -> str:
+    """A value in a message: short, as JSON writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return str(value)[:32]
+    if isinstance(value, str):
+        return f'the string "{value[:32]}"'
+    if isinstance(value, list):
+        return f"a list of {len(value)}" if value else "an empty list"
+    return f"an object with {_names(value)}" if isinstance(value, Mapping) else type(value).__name__
+
+
+def _names(names: Any) -> str:
+    listed = [str(name)[:32] for name in names]
+    return ", ".join(repr(name) for name in listed[:5]) + (" …" if len(listed) > 5 else "") if listed else "none"

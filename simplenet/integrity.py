@@ -115,12 +115,14 @@ def random_rows(input_size: int, samples: int = GOLDEN_SAMPLES) -> torch.Tensor:
 
 
 def _golden_pair(golden: Any, source: str) -> tuple[torch.Tensor, torch.Tensor]:
-    if isinstance(golden, Mapping):
-        inputs, logits = golden.get("inputs"), golden.get("logits")
-        tensors = isinstance(inputs, torch.Tensor) and isinstance(logits, torch.Tensor)
-        if tensors and inputs.ndim == logits.ndim == 2 and len(inputs) == len(logits) > 0:
+    inputs, logits = (golden.get("inputs"), golden.get("logits")) if isinstance(golden, Mapping) else (None, None)
+    if isinstance(inputs, torch.Tensor) and isinstance(logits, torch.Tensor):
+        if inputs.ndim == 2 and logits.ndim == 2 and len(inputs) == len(logits) > 0:
             return inputs, logits
-    raise NotACheckpointError(f"{source}: golden: expected inputs and logits of as many rows, found something else")
+        found = f"shapes {tuple(inputs.shape)} and {tuple(logits.shape)}"
+    else:
+        found = "something else"
+    raise NotACheckpointError(f"{source}: golden: expected inputs and logits of as many rows, found {found}")
 
 
 def _answer(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

@@ -134,7 +134,7 @@ def _decode_form(
     """Rows of the field `data`; `top_k` may be a field beside it."""
     if content_type == "application/x-www-form-urlencoded":  # what curl -d sends unless told otherwise
         raise UnsupportedMediaTypeError(
-            f"Content-Type: expected {EXPECTED_TYPES}; found {content_type} (with curl -d, add -H 'Content-Type: {JSON}')"
+            f"Content-Type: expected {EXPECTED_TYPES}; found {content_type} (curl -d: add -H 'Content-Type: {JSON}')"
         )
     if "data" not in fields:
         raise RequestError(f"form: expected a field 'data', found {_names(fields)}")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from simplenet.errors import SimpleNetError
-from simplenet.resources import resource
+from simplenet.resources import default_model_store, resource
 from simplenet.serving import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def archive(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint saved for inference.")],
     model_name: Annotated[str, typer.Option(help="The name in the URL.")] = "simplenet",
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
-    export_path: Annotated[Path, typer.Option(help="The folder to put the .mar into.")] = Path("model_store"),
+    export_path: Annotated[Path, typer.Option(help="The folder to put the .mar into.")] = default_model_store(),
     profile: Profile = "throughput",
     model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network.")] = None,
     model_class: Annotated[str | None, typer.Option(help="The class in --model-file.")] = None,
@@ -129,7 +129,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address of predictions; the other ports stay on this machine.")
     ] = "127.0.0.1",
-    model_store: Annotated[Path, typer.Option(help="Folder of .mar files, all of them served.")] = Path("model_store"),
+    model_store: Annotated[Path, typer.Option(help="Folder of .mar files, all of them served.")] = default_model_store(),
     checkpoint: Annotated[Path | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one a GPU, or one.")] = None,
     profile: Annotated[str | None, typer.Option(help="throughput or latency, instead of the archive's own.")] = None,

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT = _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() else None
 
 
 def resource(name: str) -> Path:
     """The path of `config.properties`, `config/…`, `handlers/…` or `data/…`."""
-    checkout = _PACKAGE.parent
-    root = checkout if (checkout / "pyproject.toml").is_file() else _PACKAGE / "_resources"
-    return root / name
+    return (_CHECKOUT or _PACKAGE / "_resources") / name
+
+
+def default_model_store() -> Path:
+    """The folder of archives: the checkout's, from wherever a command is called; else one in the working directory."""
+    return (_CHECKOUT or Path()) / "model_store"

@@ -93,6 +93,8 @@ def create_archive(
     for what, value in (("model name", model_name), ("version", version)):
         if not _NAME.fullmatch(value):
             raise ArchiveError(f"{what}: expected letters, digits, '_', '-' and '.', found {value!r}")
+    if model_file is not None and Path(model_file).name == HANDLER:
+        raise ArchiveError(f"{model_file}: expected another name than {HANDLER}, which is the handler's in the archive")
     target = Path(export_path) / f"{model_name}.mar"
     if target.exists() and not force:
         raise ArchiveError(f"{target}: exists already; give --force to replace it")
@@ -136,6 +138,10 @@ def read_archive(path: PathLike) -> Archive:
         zipfile.BadZipFile,
     ) as error:
         raise ArchiveError(f"{file}: not a model archive made by simplenet archive: {error}") from error
+    if not isinstance(settings, dict):
+        raise ArchiveError(
+            f"{file}: {MODEL_CONFIG_FILE}: expected the fields of a model-config, found {type(settings).__name__}"
+        )
     return Archive(file, name, version, model.get("modelFile"), settings, read_checkpoint(file))
 
 

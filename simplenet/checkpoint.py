@@ -29,7 +29,7 @@ from simplenet.errors import (
     ShapeMismatchError,
 )
 from simplenet.integrity import content_hash, make_golden, random_rows, verify_golden, verify_hash
-from simplenet.model import build_model, model_config_of
+from simplenet.model import ARCHITECTURE, DEFAULT_ARCHITECTURE, build_model, model_config_of
 
 CURRENT_FORMAT = 1
 
@@ -115,16 +115,30 @@ def restore(
     network: Callable[..., nn.Module] | None = None,
 ) -> nn.Module:
     """Rebuild and verify the network of a loaded checkpoint; `network` is its class where it is not registered."""
-    state_dict, config, metadata = require(checkpoint, source, MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
-    if not isinstance(metadata, Mapping) or not isinstance(metadata.get(CONTENT_HASH), str):
-        raise NotACheckpointError(f"{source}: metadata[{CONTENT_HASH!r}]: expected a SHA-256, found none")
-    verify_hash(state_dict, metadata[CONTENT_HASH], source)
-    model = build_model(config, network)
+    state_dict, config, _ = verified_parts(checkpoint, source)
+    # A SimpleNet gets all its tensors from the checkpoint: a config of absurd sizes never asks for their memory.
+    named = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
+    with torch.device("meta" if network is None and named == DEFAULT_ARCHITECTURE else "cpu"):
+        model = build_model(config, network)
     load_weights(model, state_dict, source)
     model.to(device).eval()
     (golden,) = require(checkpoint, source, GOLDEN)
     verify_golden(model, golden, source)
+    _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     return model
+
+
+def verified_parts(checkpoint: Mapping[str, Any], source: str) -> tuple[dict[str, torch.Tensor], Any, dict[str, Any]]:
+    """The state_dict, whose hash was verified, the model_config and the metadata of a loaded checkpoint.
+
+    Raises:
+        CheckpointError: one is missing, or the weights are not the ones that were saved.
+    """
+    state_dict, config, metadata = require(checkpoint, source, MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(CONTENT_HASH), str):
+        raise NotACheckpointError(f"{source}: metadata[{CONTENT_HASH!r}]: expected a SHA-256, found none")
+    verify_hash(state_dict, metadata[CONTENT_HASH], source)
+    return state_dict, config, metadata
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
@@ -133,6 +147,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sourc
     Raises:
         KeyMismatchError: names are missing or unexpected.
         ShapeMismatchError: a weight has another shape.
+        CheckpointError: a weight is of another kind of number.
     """
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in state_dict]
@@ -148,6 +163,10 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sourc
                 f"{source}: {name}: expected shape {tuple(tensor.shape)} from model_config, "
                 f"found {tuple(state_dict[name].shape)}"
             )
+        if tensor.dtype != state_dict[name].dtype and not (
+            tensor.is_floating_point() and state_dict[name].is_floating_point()
+        ):
+            raise CheckpointError(f"{source}: {name}: expected {tensor.dtype}, found {state_dict[name].dtype}")
     model.load_state_dict(dict(state_dict), strict=True, assign=True)
 
 
@@ -163,6 +182,15 @@ def require(checkpoint: Mapping[str, Any], source: str, *keys: str) -> list[Any]
             "save it with simplenet.save_for_inference"
         )
     return [checkpoint[key] for key in keys]
+
+
+def _check_classes(classes: Any, expected: int, source: str) -> None:
+    if classes is None:
+        return
+    if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
+        raise NotACheckpointError(f"{source}: classes: expected a list of labels, found {type(classes).__name__}")
+    if len(classes) != expected:
+        raise NotACheckpointError(f"{source}: classes: expected {expected} labels, found {len(classes)}")
 
 
 def plain(value: Any, where: str) -> Any:

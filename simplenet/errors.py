@@ -13,6 +13,12 @@ SimpleNetError
 │   ├── HashMismatchError        the weights are not the ones that were saved
 │   └── GoldenMismatchError      the network answers its golden samples differently
 ├── ArchiveError                 a .mar that cannot be made or read
+├── StorageError                 an address that cannot be read, written or listed
+│   ├── ObjectNotFoundError      there is no such bucket, object, file or folder
+│   ├── CredentialsError         no credentials, or ones that S3 refuses
+│   ├── UnreachableError         no S3 server answers at the endpoint
+│   ├── ConnectionLostError      the connection was cut more often than it was tried again
+│   └── ChecksumError            the bytes that came are not the ones that were stored
 ├── ServerError                  the server cannot start or stop; the message is the root cause
 ├── ClientError                  the server did not answer, or refused
 └── RequestError (4xx)           one HTTP request is wrong; its neighbours are not
@@ -24,6 +30,10 @@ SimpleNetError
 
 class SimpleNetError(Exception):
     """Anything that SimpleNet Serve refuses to do, with the reason in one line."""
+
+    def __str__(self) -> str:
+        """The message, its line breaks (of a quoted YAML error, say) as spaces."""
+        return " ".join(super().__str__().splitlines())
 
 
 class ConfigError(SimpleNetError):
@@ -72,6 +82,30 @@ class GoldenMismatchError(CheckpointError):
 
 class ArchiveError(SimpleNetError):
     """A .mar file cannot be made or read."""
+
+
+class StorageError(SimpleNetError):
+    """A local path or an s3:// address cannot be read, written or listed."""
+
+
+class ObjectNotFoundError(StorageError):
+    """There is no such bucket, object, file or folder."""
+
+
+class CredentialsError(StorageError):
+    """There are no credentials, or S3 does not let them do this."""
+
+
+class UnreachableError(StorageError):
+    """No S3 server answers at the endpoint."""
+
+
+class ConnectionLostError(StorageError):
+    """The connection was cut more often than it was tried again."""
+
+
+class ChecksumError(StorageError):
+    """The bytes that came are not the ones that were stored; none of them was kept."""
 
 
 class ServerError(SimpleNetError):

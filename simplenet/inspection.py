@@ -5,19 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from simplenet.archive import Archive, read_archive
-from simplenet.checkpoint import require, restore
+from simplenet.checkpoint import restore, verified_parts
 from simplenet.checkpoint_file import (
     CLASSES,
-    CONTENT_HASH,
     GOLDEN,
     MANIFEST,
-    METADATA,
-    MODEL_CONFIG,
-    MODEL_STATE_DICT,
     PathLike,
     read_checkpoint,
 )
-from simplenet.integrity import verify_golden, verify_hash
+from simplenet.integrity import verify_golden
 
 
 def describe(path: PathLike) -> dict[str, Any]:
@@ -29,7 +25,7 @@ def describe(path: PathLike) -> dict[str, Any]:
     file = Path(path)
     archive = read_archive(file) if _is_archive(file) else None
     checkpoint = archive.checkpoint if archive else read_checkpoint(file)
-    state_dict, config, metadata = require(checkpoint, str(file), MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
+    state_dict, config, metadata = verified_parts(checkpoint, str(file))
     tensors = list(state_dict.values())
     description: dict[str, Any] = {
         "file": str(file),
@@ -45,7 +41,6 @@ def describe(path: PathLike) -> dict[str, Any]:
     if archive:
         description["archive"] = _describe_archive(archive)
     if archive and archive.model_file:
-        verify_hash(state_dict, metadata[CONTENT_HASH], str(file))
         description["golden"] = f"not replayed: the network is in {archive.model_file}, which inspect does not run"
     else:
         model = restore(checkpoint, "cpu", str(file))

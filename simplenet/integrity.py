@@ -36,6 +36,8 @@ def content_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
     Raises:
         CheckpointError: an entry is not a dense tensor.
     """
+    if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
+        raise CheckpointError(f"state_dict: expected a dict of named tensors, found {type(state_dict).__name__}")
     digest = hashlib.sha256()
     for name in sorted(state_dict):
         tensor = state_dict[name]
@@ -89,24 +91,30 @@ def verify_golden(model: nn.Module, golden: Mapping[str, torch.Tensor], source: 
         The largest difference of a logit, as a share of the largest logit.
 
     Raises:
-        GoldenMismatchError: it is over the tolerance of the model's dtype.
+        GoldenMismatchError: it is over the tolerance of the model's dtype, or the network cannot take the samples.
         NotACheckpointError: the golden samples are not what `make_golden` makes.
     """
     inputs, expected = _golden_pair(golden, source)
-    found = _answer(model, inputs)
+    try:
+        found = _answer(model, inputs)
+    except Exception as error:  # a user's network may raise anything
+        raise GoldenMismatchError(
+            f"{source}: the network cannot answer its golden samples of shape {tuple(inputs.shape)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if found.shape != expected.shape:
         raise GoldenMismatchError(
             f"{source}: golden samples: expected logits of shape {tuple(expected.shape)}, found {tuple(found.shape)}"
         )
     scale = max(float(expected.abs().max()), 1e-6)
-    error = float((found - expected).abs().max()) / scale
+    difference = float((found - expected).abs().max()) / scale
     tolerance = GOLDEN_TOLERANCE.get(_dtype_of(model), 1e-4)
-    if not error <= tolerance:  # also true when the error is NaN
+    if not difference <= tolerance:  # also true when the difference is NaN
         raise GoldenMismatchError(
             f"{source}: the network answers its golden samples differently from when it was saved: largest relative "
-            f"difference {error:.3g}, allowed {tolerance:g}; code and weights have drifted apart"
+            f"difference {difference:.3g}, allowed {tolerance:g}; code and weights have drifted apart"
         )
-    return error
+    return difference
 
 
 def random_rows(input_size: int, samples: int = GOLDEN_SAMPLES) -> torch.Tensor:

@@ -109,7 +109,7 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
         raise ConfigError(f"model_config: expected a dict, found {type(model_config).__name__}")
     if network is None:
         name = model_config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE)
-        if name not in _REGISTRY:
+        if not isinstance(name, str) or name not in _REGISTRY:
             raise ConfigError(
                 f"model_config['architecture']: expected one of {_quoted(sorted(_REGISTRY))}, found {name!r}; "
                 "archive your own network with --model-file and --model-class"
@@ -122,7 +122,10 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
         inspect.signature(network).bind(**arguments)
     except TypeError as error:
         raise ConfigError(f"model_config does not fit {network.__name__}: {error}") from error
-    return network(**arguments)
+    try:
+        return network(**arguments)
+    except Exception as error:  # a user's constructor refuses values in its own way
+        raise ConfigError(f"model_config does not fit {network.__name__}: {type(error).__name__}: {error}") from error
 
 
 def model_config_of(model: nn.Module) -> dict[str, Any]:

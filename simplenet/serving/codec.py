@@ -5,6 +5,7 @@ answers that one request with it.
 """
 
 import io
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -111,9 +112,11 @@ def encode_error(error: RequestError) -> tuple[bytes, str]:
 
 def _decode_body(body: Any, content_type: str, shape: Shape) -> tuple[np.ndarray, dict[str, Any]]:
     """Rows and parameters of one body, or of one field of a form."""
-    if isinstance(body, (dict, list)):  # TorchServe's own decoding of JSON
+    if isinstance(body, str) and content_type != JSON:  # TorchServe's own decoding of text
+        body = body.encode()
+    if not isinstance(body, (bytes, bytearray)):  # TorchServe's own decoding of JSON: any JSON value
         return _json_rows(body, shape)
-    data = body.encode() if isinstance(body, str) else bytes(body)
+    data = bytes(body)
     if not data:
         raise RequestError("body: expected one or more rows, found an empty body")
     kind = content_type or _sniff(data)
@@ -143,17 +146,20 @@ def _decode_form(
     part = headers.get("data")
     part_type = _media_type(str((part or {}).get("content-type") or "")) if isinstance(part, Mapping) else ""
     data = fields["data"]
-    if isinstance(data, (bytes, bytearray)) and part_type in (RAW, "text/plain"):
-        part_type = _sniff(bytes(data[:16])) or RAW  # what a client calls a file that it does not know
+    if part_type in (RAW, "text/plain"):  # what a client calls a file that it does not know
+        data = data.encode() if isinstance(data, str) else data
+        part_type = _sniff(bytes(data[:16])) or RAW
     rows, parameters = _decode_body(data, part_type, shape)
     if "top_k" in fields:
         parameters = {**parameters, "top_k": _form_number(fields["top_k"])}
     return rows, parameters
 
 
-def _form_number(value: Any) -> int | str:
-    """A form field as a whole number where it is one, else its text."""
-    text = value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
+def _form_number(value: Any) -> Any:
+    """A form field as a whole number where it is one, else its text; JSON may come already parsed."""
+    if not isinstance(value, (str, bytes, bytearray)):
+        return value
+    text = value if isinstance(value, str) else value.decode("utf-8", "replace")
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
@@ -226,6 +232,8 @@ def _image_row(data: bytes, content_type: str, shape: Shape) -> np.ndarray:
             grey = _grey(ImageOps.exif_transpose(image))
     except RequestError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # pillow's own limit
+        raise PayloadTooLargeError(f"image: expected at most {MAX_IMAGE_PIXELS} pixels, found more: {error}") from error
     except Exception as error:  # pillow raises many kinds for a damaged image; each means the same to the client
         raise RequestError(f"image: expected a readable PNG or JPEG, found one that is not: {error}") from error
     if grey.size != (shape.side, shape.side):
@@ -259,19 +267,15 @@ def _npy_rows(data: bytes, shape: Shape) -> np.ndarray:
 
     Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
-    array = _read_npy(data)
-    form = f"(n, {shape.input_size})" + (f" or (n, {shape.side}, {shape.side})" if shape.side else "")
-    fits = array.shape[1:] == (shape.input_size,) or (shape.side and array.shape[1:] == (shape.side, shape.side))
-    if not fits or not len(array):
-        raise RequestError(f"array: expected shape {form} with n of at least 1, found {array.shape}")
+    array = _read_npy(data, shape)
     rows = array.reshape(len(array), shape.input_size)
     if rows.dtype == np.uint8:
         return rows.astype(np.float32) / 255
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return _finite(rows.astype(np.float32), "array")
 
 
-def _read_npy(data: bytes) -> np.ndarray:
+def _read_npy(data: bytes, shape: Shape) -> np.ndarray:
     """The array, if its header is honest about what follows; nothing is unpickled."""
     stream = io.BytesIO(data)
     try:
@@ -281,7 +285,11 @@ def _read_npy(data: bytes) -> np.ndarray:
     except Exception as error:  # the header is a Python literal: a damaged one fails in many ways
         raise RequestError(f"array: expected a .npy file of version 1 or 2, found none: {error}") from error
     if dtype.kind != "f" and dtype != np.uint8:
-        raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {dtype}")
+        raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {str(dtype)[:64]}")
+    form = f"(n, {shape.input_size})" + (f" or (n, {shape.side}, {shape.side})" if shape.side else "")
+    fits = dims[1:] == (shape.input_size,) or (shape.side and dims[1:] == (shape.side, shape.side))
+    if not fits or dims[0] < 1:
+        raise RequestError(f"array: expected shape {form} with n of at least 1, found {str(dims)[:64]}")
     found = len(data) - stream.tell()
     expected = math.prod(dims) * dtype.itemsize
     if found != expected:
@@ -334,7 +342,7 @@ def _describe(value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value)[:32]
     if isinstance(value, str):
-        return f'the string "{value[:32]}"'
+        return f"the string {json.dumps(value[:32])}"
     if isinstance(value, list):
         return f"a list of {len(value)}" if value else "an empty list"
     return f"an object with {_names(value)}" if isinstance(value, Mapping) else type(value).__name__

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,11 @@ def load_network(file: Path, class_name: str) -> type[nn.Module]:
     Raises:
         ArchiveError: the module cannot be imported, or has no such nn.Module.
     """
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    spec = importlib.util.spec_from_file_location(f"_model_file_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ArchiveError(f"{file}: expected a Python module")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,0 +1,41 @@
+"""What many tests share: real digits, and a checkpoint trained on them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from simplenet.archive import create_archive
+from simplenet.checkpoint import save_for_inference
+from simplenet.data import load_split
+from simplenet.integrity import GOLDEN_SAMPLES
+from simplenet.model import SimpleNet
+from simplenet.resources import resource
+from simplenet.training import Trainer
+
+torch.set_num_threads(1)  # networks this small gain nothing from a second thread, and tests run beside a server
+DIGITS = [str(digit) for digit in range(10)]
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """The bundled t10k digits: rows `(1000, 784)` float32 and labels `(1000,)`."""
+    return load_split(resource("data/mnist"), "test")
+
+
+@pytest.fixture(scope="session")
+def trained_checkpoint(tmp_path_factory: pytest.TempPathFactory, digits: tuple[torch.Tensor, torch.Tensor]) -> Path:
+    """A checkpoint saved for inference after three epochs on the bundled digits; not to be changed."""
+    rows, labels = load_split(resource("data/mnist"), "train")
+    torch.manual_seed(0)
+    model = SimpleNet()
+    Trainer(model, rows, labels, epochs=3).run()
+    path = tmp_path_factory.mktemp("trained") / "simplenet.pt"
+    save_for_inference(model, path, {"epochs": 3}, classes=DIGITS, golden_inputs=digits[0][:GOLDEN_SAMPLES])
+    return path
+
+
+@pytest.fixture(scope="session")
+def sample_archive(tmp_path_factory: pytest.TempPathFactory, trained_checkpoint: Path) -> Path:
+    """The trained checkpoint as a .mar; not to be changed."""
+    return create_archive(trained_checkpoint, export_path=tmp_path_factory.mktemp("store"))

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from simplenet.atomic import atomic_write
+
+
+def names_in(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
+def test_the_file_appears_whole_with_the_usual_permissions(tmp_path):
+    target = tmp_path / "new" / "file"
+    with atomic_write(target) as file:
+        file.write(b"whole")
+        assert not target.exists()
+    (tmp_path / "plain").touch()
+    assert target.read_bytes() == b"whole"
+    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert names_in(target.parent) == ["file"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as file:
+        file.write(b"ne")
+        raise KeyboardInterrupt
+    assert target.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_existing_file_is_replaced_only_if_asked(tmp_path, overwrite):
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    try:
+        with atomic_write(target, overwrite=overwrite) as file:
+            file.write(b"new")
+    except FileExistsError:
+        assert not overwrite
+    assert target.read_bytes() == (b"new" if overwrite else b"old")
+    assert names_in(tmp_path) == ["file"]

@@ -1,0 +1,133 @@
+"""What cannot be trusted is refused by inspect, archive and serve alike; what can is described."""
+
+import pickle
+
+import orjson
+import pytest
+import torch
+from bad_requests import RunsCode
+
+from simplenet.archive import create_archive
+from simplenet.checkpoint_file import read_checkpoint, write_checkpoint
+from simplenet.errors import (
+    ArchiveError,
+    CheckpointError,
+    HashMismatchError,
+    NotACheckpointError,
+    ShapeMismatchError,
+    UnsafeCheckpointError,
+)
+from simplenet.inspection import describe
+from simplenet.model import SimpleNet
+from simplenet.serving.store import collect_archives
+
+
+def test_a_checkpoint_is_described(trained_checkpoint):
+    found = describe(trained_checkpoint)
+    assert (found["kind"], found["parameters"], found["dtype"]) == ("checkpoint", 203_530, "float32")
+    assert found["weights"]["fc1.weight"] == [256, 784]
+    assert found["metadata"]["epochs"] == 3
+    assert found["golden"].startswith("8 samples agree")
+    orjson.dumps(found)
+
+
+def test_an_archive_is_described(sample_archive, trained_checkpoint):
+    found, inner = describe(sample_archive), describe(trained_checkpoint)
+    assert found["archive"]["model_name"] == "simplenet"
+    assert found["archive"]["settings"]["batchSize"] == 64
+    assert found["metadata"] == inner["metadata"]
+    assert found["golden"] == inner["golden"]
+
+
+def flipped_byte(path, good, marker):
+    contents = bytearray(good.read_bytes())
+    weight = read_checkpoint(good)["model_state_dict"]["fc2.weight"].numpy().tobytes()
+    contents[contents.index(weight)] ^= 0x80
+    path.write_bytes(contents)
+
+
+def wrong_config(path, good, marker):
+    sizes = {"input_size": 784, "hidden_size": 128, "num_classes": 10}
+    write_checkpoint({**read_checkpoint(good), "model_config": sizes}, path)
+
+
+def missing_keys(path, good, marker):
+    torch.save(read_checkpoint(good)["model_state_dict"], path)
+
+
+def whole_network(path, good, marker):
+    torch.save(SimpleNet(), path)
+
+
+def runs_code(path, good, marker):
+    path.write_bytes(pickle.dumps(RunsCode(str(marker))))
+
+
+def runs_code_in_a_checkpoint(path, good, marker):
+    torch.save({**read_checkpoint(good), "metadata": RunsCode(str(marker))}, path)
+
+
+VERBS = {
+    "inspect": lambda path, folder: describe(path),
+    "archive": lambda path, folder: create_archive(path, export_path=folder / "store"),
+    "serve": lambda path, folder: collect_archives(folder / "run", folder / "store", path, None),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (flipped_byte, HashMismatchError),
+        (wrong_config, ShapeMismatchError),
+        (missing_keys, NotACheckpointError),
+        (whole_network, UnsafeCheckpointError),
+        (runs_code, UnsafeCheckpointError),
+        (runs_code_in_a_checkpoint, UnsafeCheckpointError),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_a_checkpoint_that_cannot_be_trusted_is_refused(tmp_path, trained_checkpoint, damage, kind, verb):
+    path, marker = tmp_path / "bad.pt", tmp_path / "marker"
+    damage(path, trained_checkpoint, marker)
+    with pytest.raises(kind) as caught:
+        VERBS[verb](path, tmp_path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["bad.pt"]  # no marker, no archive
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "kind"),
+    [
+        ("x.mar", b"text", ArchiveError),
+        ("x.mar", b"", ArchiveError),
+        ("x.pt", b"text", CheckpointError),
+        ("x.pt", b"", CheckpointError),
+        ("x.pt", b"PK\x05\x06" + bytes(18), CheckpointError),  # an empty zip
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path, name, contents, kind):
+    (tmp_path / name).write_bytes(contents)
+    with pytest.raises(kind, match=name):
+        describe(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["none.mar", "none.pt"])
+def test_a_path_without_a_file_is_refused(tmp_path, name):
+    with pytest.raises((ArchiveError, CheckpointError), match="no such file"):
+        describe(tmp_path / name)
+
+
+@pytest.mark.parametrize("metadata", [{}, [], 3, {"content_hash": 3}], ids=repr)
+def test_metadata_without_a_hash_is_refused(tmp_path, trained_checkpoint, metadata):
+    write_checkpoint({**read_checkpoint(trained_checkpoint), "metadata": metadata}, tmp_path / "x.pt")
+    with pytest.raises(NotACheckpointError, match=r"metadata\['content_hash'\]: expected a SHA-256"):
+        describe(tmp_path / "x.pt")
+
+
+def test_weights_that_are_no_tensors_are_refused(tmp_path, trained_checkpoint):
+    for weights in (3, {"fc1.weight": "text"}, [torch.zeros(1)]):
+        write_checkpoint({**read_checkpoint(trained_checkpoint), "model_state_dict": weights}, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError):
+            describe(tmp_path / "x.pt")

@@ -195,9 +195,7 @@ def _stage_files(
 ) -> None:
     """Lay out everything that the archive will hold, under names that are the same for every user."""
     extra = stage / "extra"
-    shutil.copytree(
-        Path(__file__).parent, extra / "simplenet", ignore=shutil.ignore_patterns("__pycache__", "_resources")
-    )
+    shutil.copytree(Path(__file__).parent, extra / "simplenet", ignore=shutil.ignore_patterns("__pycache__"))
     if labels:
         (extra / LABELS_FILE).write_bytes(orjson.dumps({str(i): label for i, label in enumerate(labels)}))
     shutil.copyfile(checkpoint, stage / CHECKPOINT_FILE)

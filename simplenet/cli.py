@@ -1,5 +1,6 @@
 """The `simplenet` command: one function a verb, each a thin layer over the library."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from simplenet.errors import SimpleNetError
-from simplenet.resources import default_model_store, resource
+from simplenet.resources import MODEL_STORE, resource
 from simplenet.serving import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def train(
         "seed": seed,
     }
     save_for_inference(model, output, metadata, classes=names, golden_inputs=test_rows[:GOLDEN_SAMPLES])
-    console.print(f"held-out accuracy {held_out:.4f} on {len(test_rows)} rows; saved {escape(str(output))}")
+    typer.echo(f"held-out accuracy {held_out:.4f} on {len(test_rows)} rows; saved {output}")
 
 
 @app.command()
@@ -87,7 +88,7 @@ def archive(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint saved for inference.")],
     model_name: Annotated[str, typer.Option(help="The name in the URL.")] = "simplenet",
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
-    export_path: Annotated[Path, typer.Option(help="The folder to put the .mar into.")] = default_model_store(),
+    export_path: Annotated[Path, typer.Option(help="The folder to put the .mar into.")] = MODEL_STORE,
     profile: Profile = "throughput",
     model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network.")] = None,
     model_class: Annotated[str | None, typer.Option(help="The class in --model-file.")] = None,
@@ -100,7 +101,7 @@ def archive(
         checkpoint, model_name=model_name, version=version, export_path=export_path, profile=profile,
         model_file=model_file, model_class=model_class, force=force,
     )  # fmt: skip
-    console.print(f"wrote {escape(str(made))} ({made.stat().st_size:,} bytes): {escape(model_name)} {escape(version)}")
+    typer.echo(f"wrote {made} ({made.stat().st_size:,} bytes): {model_name} {version}")
 
 
 @app.command()
@@ -129,7 +130,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address of predictions; the other ports stay on this machine.")
     ] = "127.0.0.1",
-    model_store: Annotated[Path, typer.Option(help="Folder of .mar files, all of them served.")] = default_model_store(),
+    model_store: Annotated[Path, typer.Option(help="Folder of .mar files, all of them served.")] = MODEL_STORE,
     checkpoint: Annotated[Path | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one a GPU, or one.")] = None,
     profile: Annotated[str | None, typer.Option(help="throughput or latency, instead of the archive's own.")] = None,
@@ -145,17 +146,16 @@ def serve(
     if checkpoint is None and not list(model_store.glob("*.mar")):
         _make_sample(model_store)
     archives = collect_archives(run_dir, model_store, checkpoint, profile)
-    running = ts.start(archives, run_dir=run_dir, port=port, host=host, workers=workers)
-    try:
+    with ts.started(archives, run_dir=run_dir, port=port, host=host, workers=workers) as running:
         with console.status("starting TorchServe …"):
             ts.wait_until_ready(running)
-    except BaseException:
-        ts.stop_server(running)
-        raise
-    _announce(running, archives)
-    if not detach:
-        ts.wait_for_end(running)
-        console.print("stopped")
+        try:
+            _announce(running, archives)
+            if not detach:
+                ts.wait_for_end(running)
+        except KeyboardInterrupt:
+            typer.echo("stopping")
+            raise typer.Exit from None
 
 
 @app.command()
@@ -164,7 +164,7 @@ def stop(port: Port = DEFAULT_PORT) -> None:
     from simplenet.serving import server as ts
 
     ts.stop_server(ts.find(port))
-    console.print(f"stopped the server on port {port}")
+    typer.echo(f"stopped the server on port {port}")
 
 
 @app.command()
@@ -215,11 +215,11 @@ def _make_sample(model_store: Path) -> None:
     """Train the sample model and archive it as 'simplenet'."""
     from simplenet.archive import create_archive
 
-    console.print(f"no archive in {escape(str(model_store))}: training the sample model on the bundled digits")
+    typer.echo(f"no archive in {model_store}: training the sample model on the bundled digits")
     with _temporary_file("simplenet.pt") as file:
         train(data=Path(), output=file)
         made = create_archive(file, export_path=model_store)
-    console.print(f"wrote {escape(str(made))}")
+    typer.echo(f"wrote {made}")
 
 
 @contextmanager
@@ -234,13 +234,11 @@ def _announce(server: "Server", archives: dict[str, Path]) -> None:
     """Print the URL and a curl line that works as pasted."""
     from simplenet.serving.store import sample_request
 
-    console.print(
-        f"[bold green]ready[/] {server.url}  (workers: {server.workers} a model, logs: {server.logs})",
-        soft_wrap=True,
-    )
+    typer.echo(f"ready {server.url} (workers: {server.workers} a model, logs: {server.logs})")
     for name, path in archives.items():
         content_type, file = sample_request(path, server.run_dir)
-        typer.echo(f"curl -H 'Content-Type: {content_type}' --data-binary '@{file}' {server.url}/predictions/{name}")
+        body = shlex.quote(f"@{file}")
+        typer.echo(f"curl -H 'Content-Type: {content_type}' --data-binary {body} {server.url}/predictions/{name}")
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

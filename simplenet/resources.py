@@ -1,16 +1,20 @@
-"""Where the files beside the library lie: at the root of a checkout, or inside an installed wheel."""
+"""Where the files beside the library lie: the library runs from a checkout, installed with `pip install --editable`."""
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
-_CHECKOUT = _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() else None
+from simplenet.errors import SimpleNetError
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+MODEL_STORE = _CHECKOUT / "model_store"  # the folder of archives, from wherever a command is called
 
 
 def resource(name: str) -> Path:
-    """The path of `config.properties`, `config/…`, `handlers/…` or `data/…`."""
-    return (_CHECKOUT or _PACKAGE / "_resources") / name
+    """The path of `config.properties`, `config/…`, `handlers/…` or `data/…`.
 
-
-def default_model_store() -> Path:
-    """The folder of archives: the checkout's, from wherever a command is called; else one in the working directory."""
-    return (_CHECKOUT or Path()) / "model_store"
+    Raises:
+        SimpleNetError: the library is not installed from a checkout.
+    """
+    path = _CHECKOUT / name
+    if not path.exists():
+        raise SimpleNetError(f"{path}: not found; install from a checkout with pip install --editable .")
+    return path

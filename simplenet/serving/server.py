@@ -12,9 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
@@ -108,7 +111,7 @@ def start(
 
 
 def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Wait until every worker of every model is READY. On failure the server is stopped.
+    """Wait until every worker of every model is READY.
 
     Raises:
         ServerError: a worker cannot load, with the root cause; or the time is over.
@@ -122,7 +125,6 @@ def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None
             if failed:
                 _wait_for_quiet(server.logs / "model_log.log")
             cause = root_cause(server.logs)
-            stop_server(server)
             reason = "the model cannot be loaded" if failed else "TorchServe ended" if ended else "not ready in time"
             raise ServerError(f"{reason}: {cause} (logs: {server.logs})")
         time.sleep(_POLL_S)
@@ -159,26 +161,46 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
 
 
 def wait_for_end(server: Server) -> None:
-    """Wait in the foreground until Ctrl-C or SIGTERM, then stop the server.
+    """Wait until the server ends by itself; Ctrl-C gets through.
 
     Raises:
-        ServerError: the server ended by itself.
+        ServerError: it ended.
     """
+    while (process := server.process()) is not None:
+        process.wait()
+    raise ServerError(f"TorchServe ended by itself: {root_cause(server.logs)} (logs: {server.logs})")
+
+
+@contextmanager
+def started(archives: dict[str, Path], **options: Any) -> Iterator[Server]:
+    """`start`, and whatever ends the body early (Ctrl-C, SIGTERM, an error) also stops the server.
+
+    Both signals raise KeyboardInterrupt in the body; once the server is being stopped they are ignored.
+    """
+    server: Server | None = None
+    pending = False
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        nonlocal pending
+        if server is not None:
+            raise KeyboardInterrupt
+        pending = True  # the process is just being made: wait until it can be named and stopped
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while (process := server.process()) is not None:
-            process.wait()
-        raise ServerError(f"TorchServe ended by itself: {root_cause(server.logs)} (logs: {server.logs})")
-    except KeyboardInterrupt:
-        pass
+        server = start(archives, **options)
+        if pending:
+            raise KeyboardInterrupt
+        yield server
+    except BaseException:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        if server is not None:
+            stop_server(server)
+        raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not cut the stop short
-        stop_server(server)
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def find_java() -> Path:

@@ -1,0 +1,179 @@
+"""Starting and stopping: ports, signals, refusals, and nothing left behind."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from support import COMMAND_TIMEOUT_S, free_port, processes_of, simplenet, worker_pids
+
+from simplenet import create_archive
+
+
+def wait_for(condition, timeout_s: float = COMMAND_TIMEOUT_S):
+    """Poll until `condition()` is true and return its value."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+    return value
+
+
+def test_the_printed_curl_line_answers_as_pasted(server):
+    line = next(line for line in server.output.splitlines() if line.startswith("curl "))
+    done = subprocess.run(["bash", "-c", f"{line} --silent --fail"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"label":"7"' in done.stdout
+
+
+def test_two_servers_share_the_machine_and_stopping_one_leaves_the_other(server, start_server, model_store):
+    other = start_server("--model-store", model_store, "--workers", "2")
+    assert len(worker_pids(other.port)) == 2
+    for running in (server, other):
+        assert simplenet("predict", "data/digit.png", "--url", running.url).returncode == 0
+    assert simplenet("stop", "--port", str(other.port)).returncode == 0
+    assert processes_of(other.port) == []
+    assert simplenet("predict", "data/digit.png", "--url", server.url).returncode == 0
+    assert simplenet("predict", "data/digit.png", "--url", other.url).returncode == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_foreground_server_cleanly(number, model_store):
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("simplenet")), "serve"]
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--model-store", str(model_store)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        wait_for(lambda: "ready" in process.stdout.readline())
+        workers = worker_pids(port)
+        assert workers
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+    assert processes_of(port) == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_a_signal_during_the_start_leaves_nothing(model_store):
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("simplenet")), "serve"]
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--model-store", str(model_store)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: processes_of(port))
+    process.terminate()
+    assert process.wait(timeout=30) != 0
+    wait_for(lambda: processes_of(port) == [])
+
+
+def test_a_taken_port_is_named(server, model_store):
+    done = simplenet("serve", "--port", str(server.port - 1), "--model-store", model_store)
+    assert done.returncode == 1
+    assert str(server.port) in done.stderr
+    assert "--port" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_java_home_is_one_line(model_store, tmp_path):
+    command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(free_port())]
+    done = subprocess.run(
+        [*command, "--model-store", str(model_store)],
+        env={**os.environ, "JAVA_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "JAVA_HOME" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_stopping_where_nothing_runs_is_one_line():
+    done = simplenet("stop", "--port", str(free_port()))
+    assert done.returncode == 1
+    assert "no server" in done.stderr
+
+
+def test_the_latency_profile_replaces_the_archives_own(start_server, model_store):
+    running = start_server("--model-store", model_store, "--profile", "latency")
+    (version,) = requests.get(f"{running.management}/models/simplenet", timeout=10).json()
+    assert version["batchSize"] == 1
+    assert simplenet("predict", "data/digit.png", "--url", running.url).returncode == 0
+
+
+def test_models_cannot_be_registered_over_http(server):
+    answer = requests.post(f"{server.management}/models?url=https://example.org/a.mar", timeout=10)
+    assert answer.status_code >= 400
+
+
+def edited_archive(trained_checkpoint: Path, tmp_path: Path) -> Path:
+    """An archive whose library computes something else: no ReLU."""
+    from zipfile import ZipFile
+
+    made = create_archive(trained_checkpoint, export_path=tmp_path / "good")
+    target = tmp_path / "edited" / "simplenet.mar"
+    target.parent.mkdir()
+    with ZipFile(made) as source, ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            contents = source.read(name)
+            if name == "simplenet/model.py":
+                assert b"self.relu(self.fc1(x))" in contents
+                contents = contents.replace(b"self.relu(self.fc1(x))", b"self.fc1(x)")
+            copy.writestr(name, contents)
+    return target.parent
+
+
+def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(trained_checkpoint, tmp_path):
+    port = free_port()
+    started = time.monotonic()
+    done = simplenet("serve", "--port", str(port), "--model-store", edited_archive(trained_checkpoint, tmp_path))
+    assert done.returncode == 1
+    assert "golden samples" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "Worker died" not in done.stderr
+    assert processes_of(port) == []
+    assert time.monotonic() - started < 60  # at once, not after TorchServe's five minutes of retries
+
+
+def test_a_worker_that_cannot_import_says_what_it_lacks(trained_checkpoint, tmp_path):
+    from zipfile import ZipFile
+
+    made = create_archive(trained_checkpoint, export_path=tmp_path)
+    with ZipFile(made, "a") as archive:
+        archive.writestr("orjson/__init__.py", "raise ImportError('orjson was built for another Python')")
+    done = simplenet("serve", "--port", str(free_port()), "--model-store", tmp_path)
+    assert done.returncode == 1
+    assert "orjson was built for another Python" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_checkpoint_is_served_without_touching_the_store(start_server, trained_checkpoint):
+    running = start_server("--checkpoint", trained_checkpoint)
+    assert "--data-binary" in running.output
+    assert shlex.split(running.output.splitlines()[-1])[0] == "curl"
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(trained_checkpoint, tmp_path):
+    file = tmp_path / "damaged.pt"
+    contents = bytearray(trained_checkpoint.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    file.write_bytes(contents)
+    for verb in ("inspect", "archive"):
+        done = simplenet(verb, file)
+        assert done.returncode == 1, verb
+        assert len(done.stderr.splitlines()) == 1
+    done = simplenet("serve", "--port", str(free_port()), "--checkpoint", file)
+    assert done.returncode == 1
+    assert "hash" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,82 @@
+"""What the tests of a running server share: starting the command, finding ports and processes."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+COMMAND_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server under test: where it listens, what `serve` printed, what it serves."""
+
+    port: int
+    output: str
+    checkpoint: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def predictions(self) -> str:
+        return f"{self.url}/predictions/simplenet"
+
+    @property
+    def management(self) -> str:
+        return f"http://127.0.0.1:{self.port + 1}"
+
+
+def free_port() -> int:
+    """A port that is free together with the four after it."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            base = probe.getsockname()[1]
+        if base + 4 <= 65535 and all(_is_free(base + offset) for offset in range(5)):
+            return base
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def simplenet(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the `simplenet` command to its end."""
+    command = [str(Path(sys.executable).with_name("simplenet")), *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment, **options
+    )  # fmt: skip
+
+
+def worker_pids(port: int) -> set[int]:
+    """The worker processes of the server on this port."""
+    mark = f"/{port}/tmp/.ts.sock"
+    return {
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(mark in argument for argument in process.info["cmdline"] or ())
+    }
+
+
+def processes_of(port: int) -> list[int]:
+    """Every process, frontend or worker, of the server on this port."""
+    mark = re.compile(rf"/simplenet-\d+/{port}/")
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if any(mark.search(argument) for argument in process.info["cmdline"] or ())
+    ]

@@ -1,0 +1,480 @@
+"""Storage over real HTTP: an S3 server process, and before it a proxy that injects faults."""
+
+import errno
+import functools
+import gc
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+import torch
+from botocore.loaders import JSONFileLoader
+from s3_faults import FaultyProxy
+
+from simplenet import storage
+from simplenet.checkpoint import save_for_inference
+from simplenet.errors import (
+    CheckpointError,
+    ChecksumError,
+    ConnectionLostError,
+    CredentialsError,
+    ObjectNotFoundError,
+    StorageError,
+    UnreachableError,
+)
+from simplenet.model import SimpleNet
+from simplenet.s3 import PART_BYTES
+
+BUCKET = "models"
+SMALL = b"0123456789" * 1000
+LISTING_PAGE = 5
+LARGE_BYTES = 2 * PART_BYTES + 12345
+
+
+@pytest.fixture(scope="module")
+def s3_port() -> Iterator[int]:
+    """The port of an S3 server process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    environment = {**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": str(LISTING_PAGE)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            _wait_until_ready(port, server)
+            yield port
+        finally:
+            server.terminate()
+
+
+def _wait_until_ready(port: int, server: "subprocess.Popen[bytes]") -> None:
+    give_up = time.monotonic() + 30
+    while time.monotonic() < give_up and server.poll() is None:
+        try:
+            requests.get(f"http://127.0.0.1:{port}/moto-api/data.json", timeout=5)
+            return
+        except requests.ConnectionError:
+            time.sleep(0.05)
+    pytest.fail("the S3 server did not start")
+
+
+@pytest.fixture(scope="module")
+def running_proxy(s3_port: int) -> Iterator[FaultyProxy]:
+    with FaultyProxy(s3_port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """Keeps what botocore reads from its own JSON files: parsing it for each client would take most of the time."""
+    load = functools.cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda loader, path: load(path))
+        yield
+
+
+@pytest.fixture(scope="module")
+def others(s3_port: int) -> Iterator[Any]:
+    """The client of somebody else, who goes round the proxy."""
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{s3_port}",
+        region_name="us-east-1",
+        aws_access_key_id="other",
+        aws_secret_access_key="secret",
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def s3(running_proxy: FaultyProxy, others: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FaultyProxy:
+    """The proxy, healthy, with an empty bucket behind it, and an environment that knows it and nothing else."""
+    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    empty = tmp_path / "home"
+    empty.mkdir()
+    for name, value in {
+        "HOME": str(empty),
+        "AWS_CONFIG_FILE": str(empty / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(empty / "credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_ENDPOINT_URL": running_proxy.url,
+        "AWS_MAX_ATTEMPTS": "2",
+        "TMPDIR": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(storage, "BACKOFF_S", 0.01)
+    running_proxy.heal()
+    requests.post(f"http://127.0.0.1:{running_proxy.upstream_port}/moto-api/reset", timeout=10)
+    others.create_bucket(Bucket=BUCKET)
+    running_proxy.requests.clear()
+    return running_proxy
+
+
+def _file(folder: Path, content: bytes = SMALL) -> Path:
+    path = folder / "sent.bin"
+    path.write_bytes(content)
+    return path
+
+
+def _entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"home"}
+
+
+def _refused(kind: type[StorageError], *parts: str) -> AbstractContextManager[Any]:
+    """Expects an error of exactly this type, in one line that has these parts in this order."""
+    return pytest.raises(
+        kind, match=r"\A" + ".*".join(f"(?:{part})" for part in parts) + r"[^\n]*\Z", check=_exactly(kind)
+    )
+
+
+def _exactly(kind: type[StorageError]) -> Any:
+    return lambda error: type(error) is kind
+
+
+def test_a_small_file_comes_back_as_it_was(s3: FaultyProxy, tmp_path: Path) -> None:
+    storage.upload(_file(tmp_path), "s3://models/a/small.bin")
+    storage.download("s3://models/a/small.bin", tmp_path / "new" / "back.bin")
+    assert (tmp_path / "new" / "back.bin").read_bytes() == SMALL
+    assert _entries(tmp_path / "new") == {"back.bin"}
+    assert all(f"/{BUCKET}/a/small.bin" in request for request in s3.requests)
+
+
+def test_an_empty_file_comes_back_empty(s3: FaultyProxy, tmp_path: Path) -> None:
+    storage.upload(_file(tmp_path, b""), "s3://models/empty.bin")
+    storage.download("s3://models/empty.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == b""
+
+
+def test_a_large_file_travels_in_parts_and_the_progress_adds_up(s3: FaultyProxy, tmp_path: Path) -> None:
+    content = os.urandom(LARGE_BYTES)
+    sent: list[int] = []
+    received: list[int] = []
+    storage.upload(_file(tmp_path, content), "s3://models/large.bin", on_bytes=sent.append)
+    assert len([request for request in s3.requests if request.startswith("PUT") and "partNumber" in request]) == 3
+    storage.download("s3://models/large.bin", tmp_path / "back.bin", on_bytes=received.append)
+    assert len([request for request in s3.requests if request.startswith("GET")]) == 3
+    assert (tmp_path / "back.bin").read_bytes() == content
+    assert sum(sent) == sum(received) == LARGE_BYTES
+
+
+def test_an_upload_carries_its_sha256_as_metadata_and_as_checksum(s3: FaultyProxy, others: Any, tmp_path: Path) -> None:
+    storage.upload(_file(tmp_path, b"abc"), "s3://models/abc.bin")
+    head = others.head_object(Bucket=BUCKET, Key="abc.bin", ChecksumMode="ENABLED")
+    assert head["Metadata"] == {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    assert head["ChecksumSHA256"] == "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="
+
+
+def test_a_model_saved_to_s3_is_loaded_from_it(s3: FaultyProxy, tmp_path: Path) -> None:
+    model = SimpleNet(12, 8, 3)
+    storage.save_to_s3(model=model, bucket_name=BUCKET, key="digits/model.pt")
+    loaded = storage.load_from_s3(bucket_name=BUCKET, key="digits/model.pt", device="cpu")
+    assert not loaded.training
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert _entries(tmp_path) == set()  # the temporary folders are gone
+
+
+def test_local_paths_take_the_same_functions(tmp_path: Path) -> None:
+    counted: list[int] = []
+    storage.upload(_file(tmp_path), tmp_path / "store" / "a.bin", on_bytes=counted.append)
+    storage.download(str(tmp_path / "store" / "a.bin"), tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == SMALL
+    assert sum(counted) == len(SMALL)
+    with storage.local_copy(tmp_path / "back.bin") as path:
+        assert path == tmp_path / "back.bin"
+    assert path.exists()
+
+
+def test_a_local_copy_of_an_object_is_private_and_removed(s3: FaultyProxy, tmp_path: Path) -> None:
+    storage.upload(_file(tmp_path), "s3://models/a/b/small.bin")
+    with storage.local_copy("s3://models/a/b/small.bin") as path:
+        assert path.name == "small.bin"
+        assert path.read_bytes() == SMALL
+        assert path.parent.stat().st_mode & 0o077 == 0
+    assert not path.parent.exists()
+
+
+def test_an_address_that_went_through_a_path_still_works(s3: FaultyProxy, tmp_path: Path) -> None:
+    storage.upload(_file(tmp_path), Path("s3://models/small.bin"))
+    with storage.local_copy(Path("s3://models/small.bin")) as path:
+        assert path.read_bytes() == SMALL
+
+
+def test_an_object_without_our_metadata_loads(s3: FaultyProxy, others: Any, tmp_path: Path) -> None:
+    save_for_inference(SimpleNet(12, 8, 3), tmp_path / "model.pt")
+    others.upload_file(str(tmp_path / "model.pt"), BUCKET, "theirs.pt")
+    assert isinstance(storage.load_from_s3(BUCKET, "theirs.pt"), SimpleNet)
+
+
+def test_a_sha256_of_another_form_is_not_taken_for_ours(s3: FaultyProxy, others: Any, tmp_path: Path) -> None:
+    others.put_object(Bucket=BUCKET, Key="theirs.bin", Body=SMALL, Metadata={"sha256": "see the release notes"})
+    storage.download("s3://models/theirs.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == SMALL
+
+
+def test_what_is_wrong_with_a_fetched_checkpoint_names_the_address(s3: FaultyProxy, others: Any) -> None:
+    others.put_object(Bucket=BUCKET, Key="notes.pt", Body=b"not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"\As3://models/notes\.pt: expected a file written by torch\.save"):
+        storage.load_from_s3(BUCKET, "notes.pt")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_server_errors_are_tried_again(s3: FaultyProxy, tmp_path: Path, status: int) -> None:
+    s3.error_status = status
+    s3.errors = 1
+    storage.upload(_file(tmp_path), "s3://models/small.bin")
+    s3.errors = 1
+    storage.download("s3://models/small.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == SMALL
+    assert s3.errors == 0
+
+
+def test_a_server_that_keeps_failing_is_an_error(s3: FaultyProxy, tmp_path: Path) -> None:
+    s3.forever("errors")
+    with _refused(StorageError, "s3://models/small.bin: ", s3.url, "500", "try again later"):
+        storage.upload(_file(tmp_path), "s3://models/small.bin")
+    assert len(s3.requests) == 2  # AWS_MAX_ATTEMPTS
+    with _refused(StorageError, "s3://models/small.bin: ", s3.url, "500", "try again later"):
+        storage.download("s3://models/small.bin", tmp_path / "back.bin")
+    assert _entries(tmp_path) == {"sent.bin"}
+
+
+def test_a_failed_part_leaves_neither_object_nor_parts(s3: FaultyProxy, others: Any, tmp_path: Path) -> None:
+    path = _file(tmp_path, bytes(LARGE_BYTES))
+    s3.errors_at = "partNumber=2"
+    s3.forever("errors")
+    with _refused(StorageError, "s3://models/large.bin: ", "500"):
+        storage.upload(path, "s3://models/large.bin")
+    assert "Contents" not in others.list_objects_v2(Bucket=BUCKET)
+    assert "Uploads" not in others.list_multipart_uploads(Bucket=BUCKET)
+
+
+@pytest.mark.parametrize("size", [len(SMALL), LARGE_BYTES])
+@pytest.mark.parametrize("cuts", [1, 5])
+def test_a_cut_connection_that_heals_is_survived(s3: FaultyProxy, tmp_path: Path, size: int, cuts: int) -> None:
+    content = os.urandom(size)
+    counted: list[int] = []
+    storage.upload(_file(tmp_path, content), "s3://models/some.bin")
+    s3.cuts = cuts
+    storage.download("s3://models/some.bin", tmp_path / "back.bin", on_bytes=counted.append)
+    assert s3.cuts == 0
+    assert (tmp_path / "back.bin").read_bytes() == content
+    assert sum(counted) == size
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of s3transfer: the other parts' connections
+@pytest.mark.parametrize("size", [len(SMALL), LARGE_BYTES])
+def test_a_cut_connection_that_does_not_heal_leaves_no_file(s3: FaultyProxy, tmp_path: Path, size: int) -> None:
+    counted: list[int] = []
+    storage.upload(_file(tmp_path, bytes(size)), "s3://models/some.bin")
+    s3.forever("cuts")
+    with _refused(ConnectionLostError, "s3://models/some.bin: ", s3.url, "cut the connection", "try again later"):
+        storage.download("s3://models/some.bin", tmp_path / "back.bin", on_bytes=counted.append)
+    assert _entries(tmp_path) == {"sent.bin"}
+    assert sum(counted) == 0
+    gc.collect()  # those sockets, while their warning is expected
+
+
+@pytest.mark.parametrize("validation", ["when_supported", "when_required"])
+@pytest.mark.parametrize("size", [len(SMALL), LARGE_BYTES])
+def test_a_flipped_bit_is_refused(
+    s3: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, validation: str
+) -> None:
+    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", validation)
+    storage.upload(_file(tmp_path, bytes(size)), "s3://models/some.bin")
+    (tmp_path / "back.bin").write_bytes(b"as it was")
+    s3.forever("flips")
+    with _refused(ChecksumError, "s3://models/some.bin: ", "(?i:expected)", "not kept|nothing was kept", "upload"):
+        storage.download("s3://models/some.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == b"as it was"
+    assert _entries(tmp_path) == {"sent.bin", "back.bin"}
+
+
+def test_a_bit_flipped_once_is_fetched_again(s3: FaultyProxy, tmp_path: Path) -> None:
+    storage.upload(_file(tmp_path), "s3://models/small.bin")
+    s3.flips = 1
+    storage.download("s3://models/small.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == SMALL
+
+
+def test_a_wrong_sha256_in_the_bucket_is_refused_after_a_second_look(
+    s3: FaultyProxy, others: Any, tmp_path: Path
+) -> None:
+    others.put_object(Bucket=BUCKET, Key="bad.bin", Body=SMALL, Metadata={"sha256": "0" * 64})
+    with _refused(ChecksumError, "s3://models/bad.bin: expected SHA-256 0{64}, found ", "upload the file again"):
+        storage.download("s3://models/bad.bin", tmp_path / "back.bin")
+    assert len([request for request in s3.requests if request.startswith("GET")]) == 2
+    assert _entries(tmp_path) == set()
+
+
+def test_no_credentials(s3: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with _refused(CredentialsError, "s3://models/a.pt: ", "credentials", "set AWS_ACCESS_KEY_ID"):
+        storage.load_from_s3(BUCKET, "a.pt")
+    with _refused(CredentialsError, "s3://models/a.pt: ", "credentials", "set AWS_ACCESS_KEY_ID"):
+        storage.upload(_file(tmp_path), "s3://models/a.pt")
+    assert s3.requests == []
+
+
+def test_access_denied(s3: FaultyProxy, tmp_path: Path) -> None:
+    s3.error_status = 403
+    s3.forever("errors")
+    for call in (
+        lambda: storage.download("s3://models/a.pt", tmp_path / "a.pt"),
+        lambda: storage.upload(_file(tmp_path), "s3://models/a.pt"),
+        lambda: storage.list_objects("s3://models/"),
+    ):
+        with _refused(CredentialsError, "s3://models/", "403", "s3:GetObject"):
+            call()
+
+
+def test_a_profile_that_is_not_there(s3: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "elsewhere")
+    with _refused(StorageError, "s3://models/: ", "elsewhere", "AWS_PROFILE"):
+        storage.list_objects("s3://models")
+
+
+def test_a_missing_key(s3: FaultyProxy, tmp_path: Path) -> None:
+    with _refused(ObjectNotFoundError, "s3://models/none.pt: there is no such object", "list s3://models"):
+        storage.download("s3://models/none.pt", tmp_path / "made" / "none.pt")
+    assert _entries(tmp_path) == set()
+
+
+def test_a_missing_bucket(s3: FaultyProxy, tmp_path: Path) -> None:
+    for call in (
+        lambda: storage.download("s3://nowhere/a.pt", tmp_path / "a.pt"),
+        lambda: storage.upload(_file(tmp_path), "s3://nowhere/a.pt"),
+        lambda: storage.list_objects("s3://nowhere"),
+    ):
+        with _refused(ObjectNotFoundError, "s3://nowhere/", "no bucket 'nowhere'", s3.url):
+            call()
+
+
+def test_an_endpoint_where_nobody_listens(s3: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with _refused(UnreachableError, "s3://models/a.pt: http://127.0.0.1:9 does not answer", "AWS_ENDPOINT_URL"):
+        storage.download("s3://models/a.pt", tmp_path / "a.pt")
+
+
+def test_an_endpoint_that_is_no_url(s3: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio")
+    with _refused(StorageError, "s3://models/a.pt: ", "minio", "AWS_ENDPOINT_URL"):
+        storage.download("s3://models/a.pt", tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("s3://", "no bucket"),
+        ("s3:///key.pt", "no bucket"),
+        ("models/key.pt", "no bucket"),
+        ("s3://models", "no file name"),
+        ("s3://models/folder/", "no file name"),
+        ("s3://models/folder/..", "no file name"),
+    ],
+)
+def test_an_address_of_another_form(address: str, found: str) -> None:
+    with _refused(StorageError, f"{address}: expected s3://bucket/key, found {found}"):
+        storage.parse_address(address)
+
+
+def test_addresses_are_taken_apart() -> None:
+    assert storage.parse_address("s3://models/a/b.pt") == ("models", "a/b.pt")
+    assert storage.parse_address("s3://models//b.pt") == ("models", "/b.pt")
+    assert storage.is_remote("s3://models/a.pt")
+    assert not storage.is_remote("models/a.pt")
+
+
+def test_a_bucket_name_that_is_an_address() -> None:
+    with _refused(StorageError, "bucket_name: expected the name alone", "'models/digits'"):
+        storage.save_to_s3(SimpleNet(12, 8, 3), "models/digits", "a.pt")
+
+
+def test_a_bucket_name_that_s3_does_not_allow(s3: FaultyProxy) -> None:
+    with _refused(StorageError, "s3://no such bucket/: ", "[Ii]nvalid bucket name"):
+        storage.list_objects("s3://no such bucket")
+
+
+def test_a_missing_file_is_not_uploaded(s3: FaultyProxy, tmp_path: Path) -> None:
+    for location in ("s3://models/a.pt", str(tmp_path / "a.pt")):
+        with _refused(ObjectNotFoundError, str(tmp_path / "none.pt"), "expected a file, found nothing"):
+            storage.upload(tmp_path / "none.pt", location)
+
+
+def test_a_full_disk_leaves_no_file(s3: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.upload(_file(tmp_path), "s3://models/small.bin")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with _refused(StorageError, "s3://models/small.bin: cannot write .*back.bin: No space left", "free some space"):
+        storage.download("s3://models/small.bin", tmp_path / "back.bin")
+    assert _entries(tmp_path) == {"sent.bin"}
+
+
+def test_a_target_that_cannot_be_written(s3: FaultyProxy, tmp_path: Path) -> None:
+    storage.upload(_file(tmp_path), "s3://models/small.bin")
+    with _refused(StorageError, "s3://models/small.bin: cannot write ", "permissions"):
+        storage.download("s3://models/small.bin", tmp_path / "sent.bin" / "back.bin")
+
+
+def test_boto3_is_needed_for_s3_alone(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['boto3'] = sys.modules['botocore'] = sys.modules['s3transfer'] = None\n"
+        "from simplenet import storage\n"
+        "print(len(storage.list_objects(sys.argv[1])))\n"
+        "try: storage.list_objects('s3://models')\n"
+        "except storage.StorageError as error: print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert result.stdout == "0\ns3://models/: an s3:// address needs boto3; pip install boto3\n"
+
+
+def test_a_listing_has_the_same_form_here_and_there(s3: FaultyProxy, others: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    for name in ("b.pt", "a/c.pt", ".hidden/d.pt", "a/.b.pt.x.tmp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+        storage.upload(folder / name, f"s3://models/store/{name}")
+    others.put_object(Bucket=BUCKET, Key="store/", Body=b"")
+    others.put_object(Bucket=BUCKET, Key="store-of-others/b.pt", Body=b"")
+    for location in (str(folder), "s3://models/store", "s3://models/store/"):
+        files = storage.list_objects(location)
+        base = location.rstrip("/")
+        assert [(file.address, file.size) for file in files] == [(f"{base}/a/c.pt", 6), (f"{base}/b.pt", 4)]
+        assert all(abs(datetime.now(timezone.utc) - file.modified) < timedelta(minutes=5) for file in files)
+    assert len(storage.list_objects("s3://models")) == 3
+    assert storage.list_objects("s3://models/none") == []
+
+
+def test_a_listing_goes_on_to_the_last_page(s3: FaultyProxy, others: Any) -> None:
+    for number in range(2 * LISTING_PAGE + 1):
+        others.put_object(Bucket=BUCKET, Key=f"{number}", Body=b"")
+    assert len(storage.list_objects("s3://models")) == 2 * LISTING_PAGE + 1
+    assert len(s3.requests) == 3
+
+
+def test_a_local_folder_that_is_not_there(tmp_path: Path) -> None:
+    with _refused(ObjectNotFoundError, str(tmp_path / "none"), "expected a folder, found nothing"):
+        storage.list_objects(tmp_path / "none")
+    with _refused(ObjectNotFoundError, str(_file(tmp_path)), "expected a folder, found a file"):
+        storage.list_objects(tmp_path / "sent.bin")

@@ -80,7 +80,7 @@ def inference_checkpoint(
     golden = make_golden(model, golden_inputs)
     if classes is not None and len(classes) != golden["logits"].shape[1]:
         raise CheckpointError(f"classes: expected {golden['logits'].shape[1]} labels, found {len(classes)}")
-    state_dict = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    state_dict = {name: _compact(tensor) for name, tensor in model.state_dict().items()}
     checkpoint: dict[str, Any] = {
         MODEL_STATE_DICT: state_dict,
         MODEL_CONFIG: plain(config, "model_config"),
@@ -96,6 +96,12 @@ def inference_checkpoint(
     if classes is not None:
         checkpoint[CLASSES] = [str(label) for label in classes]
     return checkpoint
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on storage of its own size: torch.save writes all that a view looks into."""
+    own = tensor.detach()
+    return own.clone() if own.untyped_storage().nbytes() > own.nbytes else own
 
 
 def load_model_for_inference(filepath: PathLike, device: str | torch.device = "cpu") -> nn.Module:

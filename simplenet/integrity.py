@@ -81,7 +81,7 @@ def make_golden(model: nn.Module, inputs: torch.Tensor) -> dict[str, torch.Tenso
     logits = _answer(model, inputs)
     if not torch.isfinite(logits).all():
         raise CheckpointError("the network's answers are NaN or infinite: it cannot be saved for inference")
-    return {"inputs": inputs.detach().float().cpu().contiguous(), "logits": logits}
+    return {"inputs": inputs.detach().float().cpu().clone(), "logits": logits}
 
 
 def verify_golden(model: nn.Module, golden: Mapping[str, torch.Tensor], source: str) -> float:

@@ -20,7 +20,8 @@ import yaml
 
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint import restore
-from simplenet.checkpoint_file import CLASSES, MANIFEST, PathLike, read_checkpoint
+from simplenet.checkpoint.file import MANIFEST, PathLike, read_checkpoint
+from simplenet.checkpoint.keys import CLASSES
 from simplenet.errors import ArchiveError
 from simplenet.resources import resource
 

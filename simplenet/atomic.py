@@ -18,22 +18,29 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Ite
     Raises:
         FileExistsError: `path` exists, or appeared meanwhile, and `overwrite` is false.
     """
+    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("r+b") as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+    """`atomic_write` for a writer that wants a name: yields that of the temporary file, which is there and empty."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        _sync(temporary)
         if overwrite:
-            Path(name).replace(target)
+            temporary.replace(target)
         else:
-            os.link(name, target)
+            os.link(temporary, target)
     finally:
-        Path(name).unlink(missing_ok=True)
-    _sync_directory(target.parent)
+        temporary.unlink(missing_ok=True)
+    _sync(target.parent)  # so that the rename itself survives a power cut
 
 
 def _umask() -> int:
@@ -42,9 +49,9 @@ def _umask() -> int:
     return mask
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Flush a file's contents, or a folder's names, to disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -6,13 +6,8 @@ from typing import Any
 
 from simplenet.archive import Archive, read_archive
 from simplenet.checkpoint import restore, verified_parts
-from simplenet.checkpoint_file import (
-    CLASSES,
-    GOLDEN,
-    MANIFEST,
-    PathLike,
-    read_checkpoint,
-)
+from simplenet.checkpoint.file import MANIFEST, PathLike, read_checkpoint
+from simplenet.checkpoint.keys import CLASSES, GOLDEN
 from simplenet.integrity import verify_golden
 
 
@@ -24,7 +19,7 @@ def describe(path: PathLike) -> dict[str, Any]:
     """
     file = Path(path)
     archive = read_archive(file) if _is_archive(file) else None
-    checkpoint = archive.checkpoint if archive else read_checkpoint(file)
+    checkpoint = archive.checkpoint if archive else read_checkpoint(file, mapped=True)
     state_dict, config, metadata = verified_parts(checkpoint, str(file))
     tensors = list(state_dict.values())
     description: dict[str, Any] = {

@@ -26,7 +26,7 @@ from torch import nn
 
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint import load_model_for_inference, save_for_inference
-from simplenet.checkpoint_file import PathLike
+from simplenet.checkpoint.file import PathLike
 from simplenet.errors import ChecksumError, ConnectionLostError, ObjectNotFoundError, SimpleNetError, StorageError
 from simplenet.s3 import disk_trouble, s3_client, transfer_config
 

@@ -8,7 +8,7 @@ from bad_requests import RunsCode
 from torch import nn
 
 from simplenet.checkpoint import inference_checkpoint, load_model_for_inference, restore, save_for_inference
-from simplenet.checkpoint_file import read_checkpoint, write_checkpoint
+from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.errors import (
     CheckpointError,
     CheckpointNotFoundError,

@@ -19,7 +19,7 @@ from ts.service import Service
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
-from simplenet.checkpoint_file import read_checkpoint
+from simplenet.checkpoint.file import read_checkpoint
 from simplenet.model import SimpleNet
 from simplenet.resources import resource
 from simplenet.serving.predictor import load_network

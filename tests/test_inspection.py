@@ -8,7 +8,7 @@ import torch
 from bad_requests import RunsCode
 
 from simplenet.archive import create_archive
-from simplenet.checkpoint_file import read_checkpoint, write_checkpoint
+from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.errors import (
     ArchiveError,
     CheckpointError,

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from simplenet.checkpoint import restore
-from simplenet.checkpoint_file import CLASSES, CONTENT_HASH, GOLDEN, METADATA, read_checkpoint
+from simplenet.checkpoint.file import read_checkpoint
+from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
 from simplenet.errors import ArchiveError
 from simplenet.serving.codec import Shape
 
@@ -50,7 +51,7 @@ class Predictor:
         if model_file := manifest.get("modelFile"):
             network = load_network(root / model_file, settings.get("model_class", ""))
         file = root / manifest["serializedFile"]
-        checkpoint = read_checkpoint(file, device)
+        checkpoint = read_checkpoint(file, device, mapped=True)  # unpacked for this server alone
         model = restore(checkpoint, device, file.name, network)
         golden = checkpoint[GOLDEN]
         names = checkpoint.get(CLASSES) or range(golden["logits"].shape[1])

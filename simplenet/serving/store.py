@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 
 from simplenet.archive import DEFAULT_PROFILE, create_archive, read_archive, with_profile
-from simplenet.checkpoint_file import GOLDEN
+from simplenet.checkpoint.keys import GOLDEN
 from simplenet.errors import ServerError
 from simplenet.inspection import describe
 from simplenet.resources import resource

@@ -17,6 +17,7 @@ import orjson
 import torch
 
 from simplenet.atomic import atomic_write
+from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from simplenet.errors import (
     CheckpointNotFoundError,
     NotACheckpointError,
@@ -24,33 +25,32 @@ from simplenet.errors import (
     UnsafeCheckpointError,
 )
 
-# The keys of a checkpoint.
-MODEL_STATE_DICT = "model_state_dict"
-MODEL_CONFIG = "model_config"
-METADATA = "metadata"
-GOLDEN = "golden"
-CLASSES = "classes"
-
-# The keys of its metadata that the library writes itself.
-FORMAT_VERSION = "format_version"
-CONTENT_HASH = "content_hash"
-TIMESTAMP = "timestamp"
-PYTORCH_VERSION = "pytorch_version"
-PARENT_HASH = "parent_hash"
-
 MANIFEST = "MAR-INF/MANIFEST.json"
+_ZIP = b"PK\x03\x04"
 
 PathLike = str | os.PathLike[str]
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: PathLike) -> None:
-    """Save the dict to `path`: a sibling temporary file, flushed to disk, then renamed."""
+    """Save the dict to `path`: a sibling temporary file, flushed to disk, then renamed.
+
+    A name ending in `.safetensors` decides for that format, any other for torch.save's.
+    """
+    if Path(path).suffix == SUFFIX:
+        write_safetensors(checkpoint, path)
+        return
     with atomic_write(path) as file:
         torch.save(dict(checkpoint), file)
 
 
-def read_checkpoint(path: PathLike, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Load the dict that `path` holds (a checkpoint, or the one inside a .mar), its tensors on `device`.
+def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> dict[str, Any]:
+    """Load the dict that `path` holds (.pt, .safetensors, or the checkpoint inside a .mar), its tensors on `device`.
+
+    Args:
+        path: the file.
+        device: where the tensors go, wherever they were saved.
+        mapped: leave the tensors in the file and read them when they are used: no time, no memory. Only for a file
+            that nobody writes over in place while they are used; one that is replaced, as everything here does, is safe.
 
     Raises:
         CheckpointNotFoundError: there is no such file.
@@ -64,15 +64,19 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu") -> dict[
     if file.is_dir():
         raise NotACheckpointError(f"{file}: expected a checkpoint file, found a directory")
     with file.open("rb") as stream:
-        return _load(stream, device, str(file))
+        if is_safetensors(stream.read(9)):
+            return read_safetensors(file, device, mapped=mapped)
+        stream.seek(0)
+        return _load(stream, device, str(file), file if mapped else None)
 
 
-def _load(stream: IO[bytes], device: str | torch.device, source: str) -> dict[str, Any]:
+def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path | None = None) -> dict[str, Any]:
+    """The dict in the stream; `file` is the file to map instead of reading, if any."""
     start = stream.read(4)
     if not start:
         raise TruncatedCheckpointError(f"{source}: the file is empty")
     stream.seek(0)
-    if start == b"PK\x03\x04":
+    if start == _ZIP:
         names = _zip_names(stream, source)
         if MANIFEST in names:
             return _load_from_archive(stream, device, source)
@@ -85,8 +89,9 @@ def _load(stream: IO[bytes], device: str | torch.device, source: str) -> dict[st
             f"{source}: a pickle that would run code ({', '.join(unsafe[:5])}) and was not loaded; "
             "save model.state_dict() instead of the model, with simplenet.save_for_inference"
         )
+    mapped = file if start == _ZIP else None  # the format before torch 1.6 cannot be mapped
     try:
-        loaded = torch.load(stream, map_location=device, weights_only=True)
+        loaded = torch.load(mapped or stream, map_location=device, weights_only=True, mmap=mapped is not None)
     except pickle.UnpicklingError as error:
         raise UnsafeCheckpointError(
             f"{source}: a pickle that holds more than tensors and plain values, and was not loaded: "
@@ -125,7 +130,7 @@ def _load_from_archive(stream: IO[bytes], device: str | torch.device, source: st
 def _unsafe_globals(stream: IO[bytes], source: str) -> list[str]:
     """Names that the pickle would import and that no tensor needs, read from its opcodes without running one."""
     try:
-        if stream.read(4) == b"PK\x03\x04":
+        if stream.read(4) == _ZIP:
             stream.seek(0)
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(stream))
         stream.seek(0)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.checkpoint_file import (
+from simplenet.checkpoint.file import PathLike, read_checkpoint, write_checkpoint
+from simplenet.checkpoint.keys import (
     CLASSES,
     CONTENT_HASH,
     FORMAT_VERSION,
@@ -17,9 +18,6 @@ from simplenet.checkpoint_file import (
     MODEL_STATE_DICT,
     PYTORCH_VERSION,
     TIMESTAMP,
-    PathLike,
-    read_checkpoint,
-    write_checkpoint,
 )
 from simplenet.errors import (
     CheckpointError,
@@ -147,33 +145,55 @@ def verified_parts(checkpoint: Mapping[str, Any], source: str) -> tuple[dict[str
     return state_dict, config, metadata
 
 
-def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
-    """Give the network its weights, all of them and no others, in their own dtype.
+def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str, *, assign: bool = True) -> None:
+    """Give the network its weights, all of them and no others.
+
+    Args:
+        model: the network, filled in place.
+        state_dict: its weights.
+        source: what a message calls them.
+        assign: make them the network's parameters, in their own dtype and without a copy; otherwise copy them into
+            the parameters that are there (which an optimizer may hold).
 
     Raises:
         KeyMismatchError: names are missing or unexpected.
         ShapeMismatchError: a weight has another shape.
         CheckpointError: a weight is of another kind of number.
     """
+    check_weights(model, state_dict, source)
+    model.load_state_dict(dict(state_dict), strict=True, assign=assign)
+
+
+def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
+    """Make sure that `load_weights` will succeed; nothing is changed. Raises what it raises."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in state_dict]
     unexpected = [name for name in state_dict if name not in wanted]
     if missing or unexpected:
         raise KeyMismatchError(
             f"{source}: the weights do not fit {type(model).__name__}: "
-            f"missing {_listed(missing)}; unexpected {_listed(unexpected)}"
+            f"missing {listed(missing)}; unexpected {listed(unexpected)}"
         )
     for name, tensor in wanted.items():
-        if tensor.shape != state_dict[name].shape:
+        found = state_dict[name]
+        if tensor.shape != found.shape:
+            fitting = fitting_config(state_dict)
+            advice = f"; the model_config that fits is {fitting}" if fitting else ""
             raise ShapeMismatchError(
-                f"{source}: {name}: expected shape {tuple(tensor.shape)} from model_config, "
-                f"found {tuple(state_dict[name].shape)}"
+                f"{source}: {name}: expected shape {tuple(tensor.shape)}, found {tuple(found.shape)}{advice}"
             )
-        if tensor.dtype != state_dict[name].dtype and not (
-            tensor.is_floating_point() and state_dict[name].is_floating_point()
-        ):
-            raise CheckpointError(f"{source}: {name}: expected {tensor.dtype}, found {state_dict[name].dtype}")
-    model.load_state_dict(dict(state_dict), strict=True, assign=True)
+        if tensor.dtype != found.dtype and not (tensor.is_floating_point() and found.is_floating_point()):
+            raise CheckpointError(f"{source}: {name}: expected {tensor.dtype}, found {found.dtype}")
+
+
+def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int] | None:
+    """The model_config of the SimpleNet that these weights fit, read off their shapes; None if they fit none."""
+    if set(state_dict) != {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}:
+        return None
+    first, second = state_dict["fc1.weight"], state_dict["fc2.weight"]
+    if first.ndim != 2 or second.ndim != 2 or second.shape[1] != first.shape[0]:
+        return None
+    return {"input_size": first.shape[1], "hidden_size": first.shape[0], "num_classes": second.shape[0]}
 
 
 def require(checkpoint: Mapping[str, Any], source: str, *keys: str) -> list[Any]:
@@ -184,7 +204,7 @@ def require(checkpoint: Mapping[str, Any], source: str, *keys: str) -> list[Any]
     """
     if missing := [key for key in keys if key not in checkpoint]:
         raise NotACheckpointError(
-            f"{source}: missing {_listed(missing)}; found {_listed(sorted(map(str, checkpoint)))}; "
+            f"{source}: missing {listed(missing)}; found {listed(sorted(map(str, checkpoint)))}; "
             "save it with simplenet.save_for_inference"
         )
     return [checkpoint[key] for key in keys]
@@ -216,6 +236,7 @@ def plain(value: Any, where: str) -> Any:
     raise CheckpointError(f"{where}: expected plain data (numbers, text, lists, dicts), found {type(value).__name__}")
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in a message: quoted, the first eight of them."""
     shown = ", ".join(repr(name) for name in names[:8]) or "none"
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"

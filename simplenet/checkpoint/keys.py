@@ -1,0 +1,22 @@
+"""The keys of a checkpoint, in one place."""
+
+MODEL_STATE_DICT = "model_state_dict"
+MODEL_CONFIG = "model_config"
+METADATA = "metadata"
+GOLDEN = "golden"
+CLASSES = "classes"
+
+# For resuming training.
+OPTIMIZER_STATE_DICT = "optimizer_state_dict"
+SCHEDULER_STATE_DICT = "scheduler_state_dict"
+SCALER_STATE_DICT = "scaler_state_dict"
+EPOCH = "epoch"
+LOSS = "loss"
+RNG_STATE = "rng_state"
+
+# The keys of the metadata that the library writes itself.
+FORMAT_VERSION = "format_version"
+CONTENT_HASH = "content_hash"
+TIMESTAMP = "timestamp"
+PYTORCH_VERSION = "pytorch_version"
+PARENT_HASH = "parent_hash"

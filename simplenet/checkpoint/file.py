@@ -50,7 +50,7 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
         path: the file.
         device: where the tensors go, wherever they were saved.
         mapped: leave the tensors in the file and read them when they are used: no time, no memory. Only for a file
-            that nobody writes over in place while they are used; one that is replaced, as everything here does, is safe.
+            that nobody writes over in place meanwhile; one that is replaced, as everything here does, is safe.
 
     Raises:
         CheckpointNotFoundError: there is no such file.

@@ -114,16 +114,16 @@ def load_checkpoint_for_training(
 
 def rng_state(generator: torch.Generator | None = None) -> dict[str, Any]:
     """The random state of Python, NumPy, torch and CUDA, and of the data's own generator, as plain data."""
-    algorithm, words, position, has_gauss, gauss = np.random.get_state()
+    numpy_state: Any = np.random.get_state(legacy=False)
     state: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": (
-            str(algorithm),
-            torch.from_numpy(words.astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(gauss),
-        ),
+        "numpy": {
+            "bit_generator": str(numpy_state["bit_generator"]),
+            "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
+            "pos": int(numpy_state["state"]["pos"]),
+            "has_gauss": int(numpy_state["has_gauss"]),
+            "gauss": float(numpy_state["gauss"]),
+        },
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -141,8 +141,9 @@ def set_rng_state(state: Mapping[str, Any], generator: torch.Generator | None, s
     """
     try:
         random.setstate(state["python"])
-        algorithm, words, *rest = state["numpy"]
-        np.random.set_state((algorithm, words.numpy().astype(np.uint32), *rest))
+        numpy_state = dict(state["numpy"])
+        words = {"key": numpy_state.pop("key").numpy().astype(np.uint32), "pos": numpy_state.pop("pos")}
+        np.random.set_state({**numpy_state, "state": words})
         torch.set_rng_state(state["torch"].cpu())
         if len(state.get("cuda", ())) == torch.cuda.device_count() > 0:
             torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from simplenet.errors import SimpleNetError
+from simplenet.errors import ConfigError, SimpleNetError
 from simplenet.resources import MODEL_STORE, resource
 from simplenet.serving import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from simplenet.serving.server import Server
-    from simplenet.training import Trainer
+    from simplenet.training_run import Run
 
 app = typer.Typer(
     help="From a PyTorch checkpoint to a production prediction server.",
@@ -27,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+
+SAMPLE_CHECKPOINT = "models/simplenet.pt"
 
 Port = Annotated[int, typer.Option(help="Port of predictions; management, metrics and gRPC take the next four.")]
 Profile = Annotated[str, typer.Option(help="throughput, latency, or the path of a YAML file in their form.")]
@@ -47,48 +49,59 @@ def main() -> None:
 @app.command()
 def train(
     data: Annotated[Path, typer.Option(help="Folder of MNIST-format IDX files, plain or gzipped.")] = Path(),
-    output: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("models/simplenet.pt"),
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    output: Annotated[
+        str, typer.Option(help="The checkpoint to write: a path or an s3:// address.")
+    ] = SAMPLE_CHECKPOINT,
+    epochs: Annotated[int | None, typer.Option(min=1, help="In all; 10, or what a resumed run was asked for.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     hidden_size: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
     classes: Annotated[str, typer.Option(help="Label names, separated by commas; 0, 1, 2 … by default.")] = "",
+    relabel: Annotated[str, typer.Option(help="A new label for each class, such as even,odd,even,odd,…")] = "",
+    save_every: Annotated[int | None, typer.Option(min=1, help="Save all that --resume needs every N epochs.")] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Of those, keep the last K and the best.")] = 3,
+    resume: Annotated[str | None, typer.Option(help="Go on from this checkpoint or .mar.")] = None,
+    source: Annotated[str | None, typer.Option("--from", help="Start from this network's backbone.")] = None,
+    freeze_backbone: Annotated[bool, typer.Option("--freeze-backbone", help="Train the head alone.")] = False,
 ) -> None:
     """Train SimpleNet on an IDX folder and save a checkpoint for serving."""
-    import torch
+    from simplenet import training_run as runs
+    from simplenet.storage import local_copy, local_output
 
-    from simplenet.checkpoint import save_for_inference
-    from simplenet.data import load_split
-    from simplenet.integrity import GOLDEN_SAMPLES
-    from simplenet.model import SimpleNet
-    from simplenet.training import Trainer, accuracy
-
+    if resume and source:
+        raise ConfigError("train: expected --resume or --from, found both")
     folder = resource("data/mnist") if data == Path() else data
-    rows, labels = load_split(folder, "train")
-    test_rows, test_labels = load_split(folder, "test")
-    names = classes.split(",") if classes else [str(i) for i in range(int(labels.max()) + 1)]
-    torch.manual_seed(seed)
-    model = SimpleNet(rows.shape[1], hidden_size, len(names))
-    trainer = Trainer(model, rows, labels, epochs=epochs, batch_size=batch_size, seed=seed)
-    _run_with_progress(trainer)
-    held_out = accuracy(model, test_rows, test_labels)
-    metadata = {
-        "dataset": folder.name,
-        "accuracy": held_out,
-        "epochs": epochs,
-        "loss": trainer.loss,
-        "seed": seed,
-    }
-    save_for_inference(model, output, metadata, classes=names, golden_inputs=test_rows[:GOLDEN_SAMPLES])
-    typer.echo(f"held-out accuracy {held_out:.4f} on {len(test_rows)} rows; saved {output}")
+    given = runs.load_data(folder, _listed(classes), _listed(relabel))
+    settings = runs.Settings(epochs or runs.Settings.epochs, batch_size, hidden_size, seed)
+    if resume:
+        with local_copy(resume) as path:
+            run = runs.resume(given, path, epochs)
+    elif source:
+        with local_copy(source) as path:
+            run = runs.transfer(given, path, settings, freeze_backbone)
+    else:
+        run = runs.fresh(given, settings)
+    if run.note:
+        typer.echo(run.note)
+    with local_output(output) as target:
+        checkpoints = (target if target == Path(output) else Path("models") / target.name).with_suffix("")
+        saving = {"folder": checkpoints, "save_every": save_every, "keep": keep} if save_every else {}
+        held_out = _run_with_progress(run, **saving)
+        run.save(target)
+    typer.echo(f"held-out accuracy {held_out:.4f} on {len(given.test_rows)} rows; saved {output}")
+    if source and freeze_backbone:
+        other = _run_with_progress(runs.random_backbone(given, settings, run.hidden_size))
+        typer.echo(f"a head on a random frozen backbone: {other:.4f}; gained {held_out - other:+.4f}")
 
 
 @app.command()
 def archive(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint saved for inference.")],
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint saved for inference: a path or an s3:// address.")],
     model_name: Annotated[str, typer.Option(help="The name in the URL.")] = "simplenet",
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
-    export_path: Annotated[Path, typer.Option(help="The folder to put the .mar into.")] = MODEL_STORE,
+    export_path: Annotated[str, typer.Option(help="The folder for the .mar, or s3://bucket/prefix.")] = str(
+        MODEL_STORE
+    ),
     profile: Profile = "throughput",
     model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network.")] = None,
     model_class: Annotated[str | None, typer.Option(help="The class in --model-file.")] = None,
@@ -96,32 +109,46 @@ def archive(
 ) -> None:
     """Pack a checkpoint into a self-contained .mar; both are verified."""
     from simplenet.archive import create_archive
+    from simplenet.storage import local_copy, local_folder
 
-    made = create_archive(
-        checkpoint, model_name=model_name, version=version, export_path=export_path, profile=profile,
-        model_file=model_file, model_class=model_class, force=force,
-    )  # fmt: skip
-    typer.echo(f"wrote {made} ({made.stat().st_size:,} bytes): {model_name} {version}")
+    with local_copy(checkpoint) as file, local_folder(export_path, replace=force) as folder:
+        made = create_archive(
+            file, model_name=model_name, version=version, export_path=folder, profile=profile,
+            model_file=model_file, model_class=model_class, force=force,
+        )  # fmt: skip
+        size = made.stat().st_size
+    typer.echo(f"wrote {export_path.rstrip('/')}/{made.name} ({size:,} bytes): {model_name} {version}")
 
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint or a .mar.")],
+    file: Annotated[str, typer.Argument(help="A checkpoint or a .mar: a path or an s3:// address.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Verify and describe a checkpoint or a .mar; nothing from it is executed."""
-    from simplenet.inspection import describe
+    from simplenet.inspection import describe, require_whole
+    from simplenet.storage import local_copy
 
-    description = describe(file)
-    if as_json:
-        import orjson
+    with local_copy(file) as path:
+        description = {**describe(path), "file": file}
+    _print_description(description, as_json)
+    require_whole(description)
 
-        typer.echo(orjson.dumps(description, option=orjson.OPT_INDENT_2, default=str).decode())
-        return
-    table = Table(show_header=False)
-    for key, value in _flatten(description):
-        table.add_row(escape(key), escape(value))
-    console.print(table)
+
+@app.command()
+def repair(
+    source: Annotated[str, typer.Argument(help="Any file with weights: .pt, .safetensors, .mar; never changed.")],
+    target: Annotated[str, typer.Argument(help="The checkpoint to write: .pt or .safetensors.")],
+    model_config: Annotated[str | None, typer.Option(help="JSON, where the weights fit no SimpleNet.")] = None,
+) -> None:
+    """Make a whole checkpoint of a file that lacks something, or convert it."""
+    from simplenet.checkpoint.repair import repair as make_whole
+    from simplenet.storage import local_copy, local_output
+
+    config = _json_object(model_config) if model_config else None
+    with local_copy(source) as path, local_output(target) as made:
+        done = make_whole(path, made, config)
+    typer.echo(f"wrote {target}: " + ("; ".join(done) or "nothing to repair"))
 
 
 @app.command()
@@ -130,21 +157,23 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address of predictions; the other ports stay on this machine.")
     ] = "127.0.0.1",
-    model_store: Annotated[Path, typer.Option(help="Folder of .mar files, all of them served.")] = MODEL_STORE,
-    checkpoint: Annotated[Path | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
+    model_store: Annotated[str, typer.Option(help="Folder or s3://bucket/prefix of .mar files, all served.")] = str(
+        MODEL_STORE
+    ),
+    checkpoint: Annotated[str | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one a GPU, or one.")] = None,
     profile: Annotated[str | None, typer.Option(help="throughput or latency, instead of the archive's own.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once it is ready.")] = False,
 ) -> None:
     """Start a server and wait until its models answer. With no archive in the store it trains the sample model."""
     from simplenet.serving import server as ts
-    from simplenet.serving.store import collect_archives
+    from simplenet.serving.store import collect_archives, is_empty
 
     ts.find_java()
     ts.check_ports(port, host)
     run_dir = ts.new_run_dir(port)
-    if checkpoint is None and not list(model_store.glob("*.mar")):
-        _make_sample(model_store)
+    if checkpoint is None and is_empty(model_store):
+        _make_sample(Path(model_store))
     archives = collect_archives(run_dir, model_store, checkpoint, profile)
     with ts.started(archives, run_dir=run_dir, port=port, host=host, workers=workers) as running:
         with console.status("starting TorchServe …"):
@@ -189,9 +218,85 @@ def predict(
     console.print(table)
 
 
-def _run_with_progress(trainer: "Trainer") -> None:
+@app.command(name="list")
+def list_(
+    folder: Annotated[str, typer.Argument(help="A folder, or s3://bucket/folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the checkpoints and archives in a folder, the oldest first, with accuracy and parent."""
+    from simplenet.checkpoint.versions import list_versions
+
+    versions = list_versions(folder)
+    if as_json:
+        _print_json(versions)
+        return
+    damaged = any(version.error for version in versions)
+    table = Table("date", "file", "version", "parent", "accuracy", *(["error"] if damaged else []))
+    for version in versions:
+        accuracy = "" if version.accuracy is None else _number(version.accuracy, ".4f")
+        error = (version.error or "").removeprefix(f"{version.file}: ")
+        cells = version.date, version.file, version.hash8 or "", version.parent8 or "", accuracy, error
+        table.add_row(*map(escape, cells[: len(table.columns)]))
+    console.print(table)
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="A checkpoint or a .mar: a path or an s3:// address.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two checkpoints: config, metadata and, layer by layer, how far the weights moved."""
+    from simplenet.checkpoint.versions import diff as compare
+    from simplenet.storage import local_copy
+
+    with local_copy(a) as first, local_copy(b) as second:
+        found = compare(first, second)
+    if as_json:
+        _print_json({"a": a, "b": b, **found})
+        return
+    fields = Table("field", escape(a), escape(b))
+    for key, sides in _differing_fields(found):
+        fields.add_row(escape(key), *(escape(_short(sides[side])) if side in sides else "—" for side in ("a", "b")))
+    layers = Table("layer", "shape", "dtype", "change", "||b-a||/||a||", "largest", "changed")
+    for name, layer in found["layers"].items():
+        numbers = [_number(layer[key], form) for key, form in _MOVES.items() if key in layer]
+        layers.add_row(escape(name), *(_pair(layer[key]) for key in ("shape", "dtype", "change")), *numbers)
+    for table in (fields, layers):
+        if table.row_count:
+            console.print(table)
+    typer.echo(f"{len(found['layers'])} layers differ, {len(found['same'])} are the same")
+
+
+@app.command()
+def certify(
+    file: Annotated[str, typer.Argument(help="A checkpoint: a path or an s3:// address; gets the table.")],
+    model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network; it is run.")] = None,
+    model_class: Annotated[str, typer.Option(help="The class in --model-file.")] = "",
+) -> None:
+    """Measure how exact a checkpoint's answers are against float64, and keep the table in its metadata."""
+    from simplenet.certify import certify as measure
+    from simplenet.serving.predictor import load_network
+    from simplenet.storage import is_remote, local_copy, upload
+
+    network = load_network(model_file, model_class) if model_file else None
+    with local_copy(file) as path:
+        rows = measure(path, network)["rows"]
+        if is_remote(file):
+            upload(path, file)
+    table = Table("inputs", "device", "dtype", "logit error", "relative", "probability error", "same answer")
+    for row in rows:
+        errors = (f"{row[name]:.2g}" for name in ("logit_error", "relative_error", "probability_error"))
+        inputs = f"{row['samples']} {row['inputs']}"
+        table.add_row(inputs, escape(row["device"]), row["dtype"], *errors, f"{row['top1_agreement']:.2%}")
+    console.print(table)
+
+
+def _run_with_progress(run: "Run", **saving: Any) -> float:
+    """Train with a progress bar; the held-out accuracy comes back."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    trainer = run.trainer
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
@@ -201,14 +306,76 @@ def _run_with_progress(trainer: "Trainer") -> None:
     with Progress(*columns, console=console) as bar:
         total = (trainer.epochs - trainer.epoch) * trainer.batches
         task = bar.add_task("train", total=total, epoch=f"{trainer.epoch}/{trainer.epochs}", state="")
-        trainer.run(
+        return run.train(
             lambda now: bar.update(
                 task,
                 advance=1,
                 epoch=f"{now.epoch}/{now.epochs}",
                 state=f"loss {now.loss:.4f}  accuracy {now.accuracy:.4f}",
-            )
+            ),
+            **saving,
         )
+
+
+def _print_description(description: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        import orjson
+
+        typer.echo(orjson.dumps(description, option=orjson.OPT_INDENT_2, default=str).decode())
+        return
+    table = Table(show_header=False)
+    for key, value in _flatten(description):
+        table.add_row(escape(key), escape(value))
+    console.print(table)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    import orjson
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"--model-config: expected JSON, found {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"--model-config: expected a JSON object, found {text}")
+    return value
+
+
+_MOVES = {"distance": ".3g", "largest": ".3g", "changed": ".2%"}
+
+
+def _differing_fields(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for part in ("model_config", "metadata"):
+        for key, sides in found[part].items():
+            yield f"{part}.{key}", sides
+    if found["classes"]:
+        yield "classes", found["classes"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _pair(value: Any) -> str:
+    """A value, or the two that differ: of a list of lists or of texts."""
+    two = isinstance(value, list) and len(value) == 2 and all(isinstance(item, (list, str)) for item in value)
+    return escape(f"{value[0]} → {value[1]}" if two else str(value))
+
+
+def _number(value: Any, form: str) -> str:
+    return format(value, form) if isinstance(value, float) else str(value)
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    typer.echo(orjson.dumps(value, option=options, default=str).decode())
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")] if names else []
 
 
 def _make_sample(model_store: Path) -> None:
@@ -217,7 +384,7 @@ def _make_sample(model_store: Path) -> None:
 
     typer.echo(f"no archive in {model_store}: training the sample model on the bundled digits")
     with _temporary_file("simplenet.pt") as file:
-        train(data=Path(), output=file)
+        train(output=str(file))
         made = create_archive(file, export_path=model_store)
     typer.echo(f"wrote {made}")
 
@@ -245,6 +412,9 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        for index, row in enumerate(value):
+            yield f"{prefix}[{index}]", ", ".join(f"{key} {_number(item, '.3g')}" for key, item in row.items())
     elif isinstance(value, list):
         yield prefix, ", ".join(map(str, value))
     elif value is not None:

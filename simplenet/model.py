@@ -95,6 +95,12 @@ def register_architecture(network: Network) -> Network:
     return network
 
 
+def is_registered(model_config: Mapping[str, Any]) -> bool:
+    """Whether `build_model` knows the network that the model_config names."""
+    name = model_config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE)
+    return isinstance(name, str) and name in _REGISTRY
+
+
 def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:
     """Rebuild a network from its stored model_config, with fresh weights.
 
@@ -126,6 +132,17 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
         return network(**arguments)
     except Exception as error:  # a user's constructor refuses values in its own way
         raise ConfigError(f"model_config does not fit {network.__name__}: {type(error).__name__}: {error}") from error
+
+
+def bare_network(model: nn.Module) -> nn.Module:
+    """The network itself, without what torch.compile, DataParallel or DistributedDataParallel put around it."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
+            model = compiled
+        else:
+            return model
 
 
 def model_config_of(model: nn.Module) -> dict[str, Any]:

@@ -135,6 +135,44 @@ def local_copy(location: PathLike, *, on_bytes: OnBytes | None = None) -> Iterat
             raise
 
 
+@contextmanager
+def local_output(location: PathLike) -> Iterator[Path]:
+    """A path to write to: the location itself, or a private file that is uploaded when the body is done.
+
+    Raises:
+        StorageError: the address is wrong, or the upload fails.
+    """
+    if not is_remote(location):
+        yield Path(location)
+        return
+    _, key = parse_address(location)
+    with _private_folder(str(location)) as folder:
+        path = folder / Path(key).name
+        yield path
+        upload(path, location)
+
+
+@contextmanager
+def local_folder(location: PathLike, *, replace: bool = True) -> Iterator[Path]:
+    """A folder to write files to: the location itself, or a private one whose files are uploaded under the prefix.
+
+    Raises:
+        StorageError: an upload fails, or an object is there already and `replace` is false.
+    """
+    if not is_remote(location):
+        yield Path(location)
+        return
+    bucket, prefix = _parse_folder(location)
+    address = f"s3://{bucket}/{prefix.rstrip('/')}".rstrip("/")
+    there = set() if replace else {stored.address for stored in list_objects(address)}
+    with _private_folder(address) as folder:
+        yield folder
+        for file in sorted(folder.iterdir()):
+            if f"{address}/{file.name}" in there:
+                raise StorageError(f"{address}/{file.name}: exists already; give --force to replace it")
+            upload(file, f"{address}/{file.name}")
+
+
 def list_objects(location: PathLike) -> list[StoredFile]:
     """The files under `s3://bucket[/folder]` or a local folder, at any depth, by address; hidden ones left out.
 

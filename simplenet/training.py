@@ -31,7 +31,7 @@ class Trainer:
     """AdamW on a one-cycle schedule (Smith and Topin, https://arxiv.org/abs/1708.07120), cross-entropy loss.
 
     Args:
-        model: trained in place.
+        model: trained in place; frozen parameters stay as they are.
         rows: `(n, input_size)` float32; shifted a little at random where they are square images.
         labels: `(n,)` int64, each under the number of classes.
         epochs: how many the schedule is laid out for.
@@ -57,10 +57,9 @@ class Trainer:
         self.epochs, self.batch_size = epochs, batch_size
         self.batches = math.ceil(len(rows) / batch_size)
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, LEARNING_RATE, total_steps=max(2, epochs * self.batches)
-        )
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trainable, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.scheduler = self._one_cycle(epochs)
         self.epoch = 0  # epochs done
         self.loss = math.nan  # mean loss of the last epoch
 
@@ -68,6 +67,11 @@ class Trainer:
         """Train the epochs that are left."""
         while self.epoch < self.epochs:
             self.run_epoch(on_batch)
+
+    def extend(self, epochs: int) -> None:
+        """Train up to `epochs` in all, on a new cycle from the epoch that is done."""
+        self.epochs = epochs
+        self.scheduler = self._one_cycle(epochs - self.epoch)
 
     def run_epoch(self, on_batch: Callable[[Progress], None] | None = None) -> None:
         """Train one epoch; `on_batch` is called after each batch."""
@@ -90,6 +94,10 @@ class Trainer:
         self.epoch += 1
         self.loss = total_loss / seen
         self.model.eval()
+
+    def _one_cycle(self, epochs: int) -> torch.optim.lr_scheduler.OneCycleLR:
+        steps = max(2, epochs * self.batches)
+        return torch.optim.lr_scheduler.OneCycleLR(self.optimizer, LEARNING_RATE, total_steps=steps)
 
     def _shifted(self, rows: torch.Tensor) -> torch.Tensor:
         """The batch moved by up to SHIFT pixels each way, `(batch, input_size)`; as it is where it holds no images."""

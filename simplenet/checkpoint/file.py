@@ -70,6 +70,15 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
         return _load(stream, device, str(file), file if mapped else None)
 
 
+def is_archive(path: PathLike) -> bool:
+    """Whether there is a .mar: a zip with a manifest, or any file of that name."""
+    file = Path(path)
+    if not zipfile.is_zipfile(file):
+        return file.suffix == ".mar"
+    with zipfile.ZipFile(file) as contents:
+        return MANIFEST in contents.namelist() or file.suffix == ".mar"
+
+
 def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path | None = None) -> dict[str, Any]:
     """The dict in the stream; `file` is the file to map instead of reading, if any."""
     start = stream.read(4)

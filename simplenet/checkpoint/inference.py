@@ -16,9 +16,11 @@ from simplenet.checkpoint.keys import (
     METADATA,
     MODEL_CONFIG,
     MODEL_STATE_DICT,
+    PARENT_HASH,
     PYTORCH_VERSION,
     TIMESTAMP,
 )
+from simplenet.checkpoint.lineage import origin_of, remember_origin
 from simplenet.errors import (
     CheckpointError,
     ConfigError,
@@ -27,7 +29,7 @@ from simplenet.errors import (
     ShapeMismatchError,
 )
 from simplenet.integrity import content_hash, make_golden, random_rows, verify_golden, verify_hash
-from simplenet.model import ARCHITECTURE, DEFAULT_ARCHITECTURE, build_model, model_config_of
+from simplenet.model import ARCHITECTURE, DEFAULT_ARCHITECTURE, SimpleNet, bare_network, build_model, model_config_of
 
 CURRENT_FORMAT = 1
 
@@ -46,7 +48,8 @@ def save_for_inference(
     Args:
         model: a SimpleNet, or any network whose constructor takes the fields of its model_config.
         filepath: where to; written whole or not at all.
-        metadata: plain values to keep (accuracy, dataset, …); the library's own fields are added.
+        metadata: plain values to keep (accuracy, dataset, …); the library's own fields are added, among them the
+            content hash of the checkpoint that the network was loaded from, as `parent_hash` unless that is given.
         model_config: the constructor's arguments, where `model.config` does not carry them.
         classes: one label per class, in order.
         golden_inputs: `(samples, input_size)` float, real rows to record; random ones by default.
@@ -70,7 +73,10 @@ def inference_checkpoint(
     golden_inputs: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """The dict that `save_for_inference` writes; the arguments are the same."""
+    model = bare_network(model)
     config = dict(model_config) if model_config is not None else model_config_of(model)
+    if type(model) is not SimpleNet:
+        config.setdefault(ARCHITECTURE, type(model).__name__)
     if golden_inputs is None:
         if "input_size" not in config:
             raise ConfigError("model_config has no 'input_size' to make golden samples of; pass golden_inputs=")
@@ -79,15 +85,17 @@ def inference_checkpoint(
     if classes is not None and len(classes) != golden["logits"].shape[1]:
         raise CheckpointError(f"classes: expected {golden['logits'].shape[1]} labels, found {len(classes)}")
     state_dict = {name: _compact(tensor) for name, tensor in model.state_dict().items()}
+    own_hash, parent_hash = content_hash(state_dict), origin_of(model)
     checkpoint: dict[str, Any] = {
         MODEL_STATE_DICT: state_dict,
         MODEL_CONFIG: plain(config, "model_config"),
         METADATA: {
+            **({PARENT_HASH: parent_hash} if parent_hash not in (None, own_hash) else {}),
             **plain(dict(metadata or {}), "metadata"),
             FORMAT_VERSION: CURRENT_FORMAT,
             TIMESTAMP: datetime.now(timezone.utc).isoformat(timespec="seconds"),
             PYTORCH_VERSION: str(torch.__version__),
-            CONTENT_HASH: content_hash(state_dict),
+            CONTENT_HASH: own_hash,
         },
         GOLDEN: golden,
     }
@@ -119,7 +127,7 @@ def restore(
     network: Callable[..., nn.Module] | None = None,
 ) -> nn.Module:
     """Rebuild and verify the network of a loaded checkpoint; `network` is its class where it is not registered."""
-    state_dict, config, _ = verified_parts(checkpoint, source)
+    state_dict, config, metadata = verified_parts(checkpoint, source)
     # A SimpleNet gets all its tensors from the checkpoint: a config of absurd sizes never asks for their memory.
     named = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
     with torch.device("meta" if network is None and named == DEFAULT_ARCHITECTURE else "cpu"):
@@ -129,6 +137,7 @@ def restore(
     (golden,) = require(checkpoint, source, GOLDEN)
     verify_golden(model, golden, source)
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
+    remember_origin(model, metadata)
     return model
 
 

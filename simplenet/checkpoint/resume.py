@@ -18,7 +18,9 @@ from simplenet.checkpoint.keys import (
     SCALER_STATE_DICT,
     SCHEDULER_STATE_DICT,
 )
+from simplenet.checkpoint.lineage import remember_origin
 from simplenet.errors import CheckpointError
+from simplenet.model import bare_network
 
 
 def save_checkpoint(
@@ -91,7 +93,7 @@ def load_checkpoint_for_training(
     """
     source = str(filepath)
     checkpoint = read_checkpoint(filepath)
-    state_dict, _, _ = verified_parts(checkpoint, source)
+    state_dict, _, metadata = verified_parts(checkpoint, source)
     optimizer_state, epoch, loss, random_state = require(
         checkpoint, source, OPTIMIZER_STATE_DICT, EPOCH, LOSS, RNG_STATE
     )
@@ -101,14 +103,15 @@ def load_checkpoint_for_training(
         if what is not None
     ]
     states = require(checkpoint, source, *(key for _, key in wanted))
-    check_weights(model, state_dict, source)
+    check_weights(bare_network(model), state_dict, source)
     _check_optimizer(optimizer, optimizer_state, source)
-    model.load_state_dict(state_dict)
+    bare_network(model).load_state_dict(state_dict)
     model.to(device).train()
     optimizer.load_state_dict(optimizer_state)
     for (what, _), state in zip(wanted, states, strict=True):
         what.load_state_dict(state)
     set_rng_state(random_state, generator, source)
+    remember_origin(model, metadata)
     return model, optimizer, int(epoch), float(loss)
 
 

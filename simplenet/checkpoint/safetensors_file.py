@@ -5,6 +5,7 @@ samples are bytes in base64.
 """
 
 import base64
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,15 +14,28 @@ from typing import Any
 import numpy as np
 import orjson
 import safetensors
-import safetensors.torch
 import torch
 
-from simplenet.atomic import atomic_path
+from simplenet.atomic import atomic_write
 from simplenet.checkpoint.keys import CLASSES, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
+from simplenet.integrity import tensor_bytes
 
 SUFFIX = ".safetensors"
 _MAX_HEADER = 100_000_000  # bytes; the format's own limit
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
 
 
 def is_safetensors(start: bytes) -> bool:
@@ -30,27 +44,42 @@ def is_safetensors(start: bytes) -> bool:
 
 
 def write_safetensors(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Save the weights, model_config, metadata, classes and golden samples; a training state has no place here."""
+    """Save the weights, model_config, metadata, classes and golden samples; a training state has no place here.
+
+    Raises:
+        CheckpointError: something in it is not JSON, or a tensor is of a dtype that the format does not have.
+    """
     entries = {key: checkpoint[key] for key in (MODEL_CONFIG, METADATA, CLASSES) if key in checkpoint}
-    if GOLDEN in checkpoint:
-        entries[GOLDEN] = {name: _pack(tensor) for name, tensor in checkpoint[GOLDEN].items()}
     try:
-        header = {key: orjson.dumps(value).decode() for key, value in entries.items()}
-    except TypeError as error:
+        json.dumps(entries, allow_nan=False)  # orjson would write null for a NaN
+        if GOLDEN in checkpoint:
+            entries[GOLDEN] = {name: _pack(tensor) for name, tensor in checkpoint[GOLDEN].items()}
+        metadata = {key: orjson.dumps(value).decode() for key, value in entries.items()}
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: what a {SUFFIX} file keeps must be plain JSON: {error}") from error
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file(_untied(checkpoint[MODEL_STATE_DICT]), temporary, header)
+    tensors = checkpoint[MODEL_STATE_DICT]
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that all are aligned
+    header = _header(names, tensors, metadata, str(path))
+    # Not safetensors' own save_file: killed, it leaves a temporary file of its own behind.
+    with atomic_write(path) as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name in names:
+            file.write(tensor_bytes(tensors[name]))
 
 
-def _untied(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Every tensor contiguous and on memory of its own: the format has no tied weights."""
-    seen: set[int] = set()
-    untied = {}
-    for name, tensor in state_dict.items():
-        own = tensor.detach().cpu().contiguous()
-        untied[name] = own.clone() if own.untyped_storage().data_ptr() in seen else own
-        seen.add(own.untyped_storage().data_ptr())
-    return untied
+def _header(names: list[str], tensors: Mapping[str, torch.Tensor], metadata: dict[str, str], source: str) -> bytes:
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        if tensor.dtype not in _DTYPES:
+            raise CheckpointError(f"{source}: {name}: a {SUFFIX} file has no {tensor.dtype}; save it as .pt")
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = orjson.dumps(header)
+    if len(text) > _MAX_HEADER - 8:
+        raise CheckpointError(f"{source}: metadata and golden samples: expected at most {_MAX_HEADER} bytes as JSON")
+    return text + b" " * (-len(text) % 8)
 
 
 def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) -> dict[str, Any]:
@@ -61,11 +90,10 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
         NotACheckpointError: the header is damaged.
     """
     try:
-        with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+        backend = "mmap" if mapped else "pread"
+        with safetensors.safe_open(path, framework="pt", device=str(device), backend=backend) as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            if not mapped:
-                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except safetensors.SafetensorError as error:
         kind = TruncatedCheckpointError if "Incomplete" in str(error) else NotACheckpointError
         raise kind(f"{path}: not a whole .safetensors file: {error}") from error

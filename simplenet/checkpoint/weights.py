@@ -11,6 +11,7 @@ from torch import nn
 from simplenet.checkpoint.file import PathLike, read_checkpoint
 from simplenet.checkpoint.inference import check_weights, fitting_config, listed, load_weights
 from simplenet.checkpoint.keys import CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
+from simplenet.checkpoint.lineage import remember_origin
 from simplenet.errors import ConfigError, KeyMismatchError, NotACheckpointError
 from simplenet.integrity import verify_hash
 from simplenet.model import build_model
@@ -29,6 +30,7 @@ class Weights:
     state_dict: dict[str, torch.Tensor]
     model_config: dict[str, Any] | None  # stored, or else inferred from the shapes
     checkpoint: dict[str, Any]  # all that was in the file, as it was
+    wrapped: str | None  # the file's own name of the first weight, where it is another
     findings: tuple[str, ...]  # what is missing or unusual, each in one line
 
     @property
@@ -54,15 +56,19 @@ class Taken:
         )
 
 
-def read_weights(path: PathLike, device: str | torch.device = "cpu") -> Weights:
-    """Read the weights of any file that holds some, and note what is missing or unusual.
+def read_weights(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> Weights:
+    """Read the weights of any file that holds some, and note what is missing or unusual; `mapped` as for
+    `read_checkpoint`.
 
     Raises:
         CheckpointError: the file cannot be read, holds no weights, or they do not match the hash it carries.
     """
-    source = str(path)
-    checkpoint = read_checkpoint(path, device)
-    stored = _find_state_dict(checkpoint, source)
+    return weights_in(read_checkpoint(path, device, mapped=mapped), str(path))
+
+
+def weights_in(checkpoint: dict[str, Any], source: str) -> Weights:
+    """`read_weights` of a file that was read already."""
+    stored = find_state_dict(checkpoint, source)
     findings = []
     metadata = checkpoint.get(METADATA)
     stored_hash = metadata.get(CONTENT_HASH) if isinstance(metadata, Mapping) else None
@@ -71,8 +77,9 @@ def read_weights(path: PathLike, device: str | torch.device = "cpu") -> Weights:
     else:
         findings.append("no content hash: whether the weights are whole cannot be known")
     state_dict = unwrapped(stored, source)
-    if set(state_dict) != set(stored):
-        findings.append(f"names are wrapped: {next(iter(stored))!r} stands for {next(iter(state_dict))!r}")
+    wrapped = next(iter(stored)) if list(state_dict) != list(stored) else None
+    if wrapped:
+        findings.append(f"names are wrapped: {wrapped!r} stands for {next(iter(state_dict))!r}")
     config = checkpoint.get(MODEL_CONFIG)
     if not isinstance(config, dict):
         config = fitting_config(state_dict)
@@ -80,7 +87,7 @@ def read_weights(path: PathLike, device: str | torch.device = "cpu") -> Weights:
         findings.append(f"no model_config: {inferred}")
     if GOLDEN not in checkpoint:
         findings.append("no golden samples: whether the code still agrees cannot be known")
-    return Weights(source, state_dict, config, checkpoint, tuple(findings))
+    return Weights(source, state_dict, config, checkpoint, wrapped, tuple(findings))
 
 
 def unwrapped(state_dict: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
@@ -123,10 +130,13 @@ def safe_load_model(
     model = _build(model_class, weights)
     if strict:
         load_weights(model, weights.state_dict, weights.source, assign=False)
+        remember_origin(model, weights.metadata)
     else:
         taken = take_matching(model, weights.state_dict)
         if taken.missing or taken.unexpected or taken.mismatched:
             logger.warning("%s: %s", weights.source, taken)
+        if taken.taken:
+            remember_origin(model, weights.metadata)
     return model.to(device).eval()
 
 
@@ -146,6 +156,7 @@ def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
         raise ConfigError(f"{filepath}: no model_config, and the weights fit no SimpleNet; use safe_load_model")
     model = build_model(weights.model_config)
     load_weights(model, weights.state_dict, weights.source)
+    remember_origin(model, weights.metadata)
     return model.to(device).eval(), device
 
 
@@ -179,6 +190,7 @@ def transfer_backbone(model: nn.Module, pretrained_path: PathLike, freeze: bool 
     taken = take_matching(model, backbone)
     if not taken.taken:
         raise KeyMismatchError(f"{pretrained_path}: nothing matches {type(model).__name__}'s backbone: {taken}")
+    remember_origin(model, weights.metadata)
     if freeze:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and name not in taken.taken)
@@ -211,8 +223,12 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _find_state_dict(checkpoint: Mapping[str, Any], source: str) -> dict[str, torch.Tensor]:
-    """The checkpoint's state_dict; a dict that holds tensors alone is one itself."""
+def find_state_dict(checkpoint: Mapping[str, Any], source: str) -> dict[str, torch.Tensor]:
+    """The checkpoint's state_dict; a dict that holds tensors alone is one itself.
+
+    Raises:
+        NotACheckpointError: there is none.
+    """
     for candidate in (*(checkpoint.get(key) for key in _WRAPPED), checkpoint):
         if isinstance(candidate, Mapping) and candidate and all(map(_is_weight, candidate.items())):
             return dict(candidate)

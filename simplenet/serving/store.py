@@ -5,22 +5,26 @@ from pathlib import Path
 import orjson
 
 from simplenet.archive import DEFAULT_PROFILE, create_archive, read_archive, with_profile
+from simplenet.checkpoint.file import PathLike
 from simplenet.checkpoint.keys import GOLDEN
 from simplenet.errors import ServerError
-from simplenet.inspection import describe
+from simplenet.inspection import describe, require_whole
 from simplenet.resources import resource
+from simplenet.storage import download, is_remote, list_objects, local_copy
 
 SAMPLE_DIGIT = "data/digit.png"  # a real 7
 SAMPLE_INPUT_SIZE = 28 * 28
 
 
-def collect_archives(run_dir: Path, model_store: Path, checkpoint: Path | None, profile: str | None) -> dict[str, Path]:
+def collect_archives(
+    run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None
+) -> dict[str, Path]:
     """Verify what is to be served: the store's archives, or one made of `checkpoint` in the run directory.
 
     Args:
-        run_dir: of the server; its folder `models` takes what is made here.
-        model_store: folder of .mar files.
-        checkpoint: serve this one instead, as `simplenet`.
+        run_dir: of the server; its folder `models` takes what is made or fetched here.
+        model_store: folder of .mar files, or s3://bucket/prefix.
+        checkpoint: serve this one instead, as `simplenet`; a path or an s3:// address.
         profile: replaces the archives' own where given.
 
     Returns:
@@ -31,23 +35,37 @@ def collect_archives(run_dir: Path, model_store: Path, checkpoint: Path | None, 
     """
     made = run_dir / "models"
     if checkpoint is not None:
-        archive = create_archive(checkpoint, export_path=made, profile=profile or DEFAULT_PROFILE)
-        return {"simplenet": archive}
-    files = sorted(model_store.glob("*.mar"))
-    if not files:
-        raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
+        with local_copy(checkpoint) as file:
+            return {"simplenet": create_archive(file, export_path=made, profile=profile or DEFAULT_PROFILE)}
     names: dict[str, Path] = {}
-    for file in files:
-        describe(file)
+    for file in _archives_in(model_store, made):
+        require_whole(describe(file))
         name = read_archive(file).model_name
         if name in names:
             raise ServerError(f"{file}: expected one archive a model, found {names[name].name} for {name!r} too")
         names[name] = file
+    if not names:
+        raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
     if profile is not None:
         for name, file in names.items():
             with_profile(file, profile, made / file.name)
             names[name] = made / file.name
     return names
+
+
+def is_empty(model_store: PathLike) -> bool:
+    """Whether a local store has no archives yet, or is not there."""
+    return not is_remote(model_store) and not any(Path(model_store).glob("*.mar"))
+
+
+def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
+    """The store's archives; those of a bucket are downloaded into `fetched`."""
+    if not is_remote(model_store):
+        return sorted(Path(model_store).glob("*.mar"))
+    files = [stored for stored in list_objects(model_store) if stored.address.endswith(".mar")]
+    for stored in files:
+        download(stored.address, fetched / Path(stored.address).name)
+    return sorted(fetched.glob("*.mar"))
 
 
 def sample_request(archive: Path, folder: Path) -> tuple[str, Path]:

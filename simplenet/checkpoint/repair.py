@@ -1,0 +1,98 @@
+"""Make a whole checkpoint of a file that lacks something, or convert it; the input file is never changed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simplenet.checkpoint.file import PathLike, write_checkpoint
+from simplenet.checkpoint.inference import inference_checkpoint, load_weights
+from simplenet.checkpoint.keys import (
+    CLASSES,
+    CONTENT_HASH,
+    EPOCH,
+    GOLDEN,
+    LOSS,
+    MODEL_CONFIG,
+    OPTIMIZER_STATE_DICT,
+    RNG_STATE,
+    SCALER_STATE_DICT,
+    SCHEDULER_STATE_DICT,
+)
+from simplenet.checkpoint.safetensors_file import SUFFIX
+from simplenet.checkpoint.weights import Weights, read_weights
+from simplenet.errors import CheckpointError, ConfigError
+from simplenet.integrity import verify_golden
+from simplenet.model import build_model
+
+REPAIRS = "repairs"  # the key of the metadata that says what was done
+_TRAINING_STATE = (OPTIMIZER_STATE_DICT, SCHEDULER_STATE_DICT, SCALER_STATE_DICT, EPOCH, LOSS, RNG_STATE)
+
+
+def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] | None = None) -> list[str]:
+    """Write what `source` holds as a whole checkpoint: bare names, model_config, content hash, golden samples.
+
+    Args:
+        source: any file that `safe_load_model` reads. Where it has a hash or golden samples they must match: damaged
+            weights cannot be repaired, only restored.
+        target: another file; `.safetensors` or anything else decides the format.
+        model_config: of the network, where the file has none and its weights fit no SimpleNet.
+
+    Returns:
+        What was done, a line each; the metadata keeps them too.
+
+    Raises:
+        CheckpointError: the file cannot be read or repaired.
+        ConfigError: it has no model_config and none can be inferred.
+    """
+    if Path(target).exists() and Path(target).samefile(source):
+        raise CheckpointError(f"{target}: expected another file than the input, found the same")
+    weights = read_weights(source)
+    config = weights.model_config or model_config
+    if config is None:
+        raise ConfigError(f"{source}: no model_config, and the weights fit no SimpleNet; name it with --model-config")
+    model = build_model(config)
+    load_weights(model, weights.state_dict, weights.source)
+    golden = weights.checkpoint.get(GOLDEN)
+    if golden is not None:
+        verify_golden(model, golden, weights.source)
+    kept = _training_state(weights, Path(target))
+    done = _changes(weights, config, kept, Path(source), Path(target))
+    metadata = {**weights.metadata, REPAIRS: [*weights.metadata.get(REPAIRS, []), *done]}
+    made = inference_checkpoint(
+        model,
+        metadata,
+        model_config=config,
+        classes=weights.checkpoint.get(CLASSES),
+        golden_inputs=golden["inputs"] if golden is not None else None,
+    )
+    write_checkpoint({**kept, **made}, target)
+    return done
+
+
+def _training_state(weights: Weights, target: Path) -> dict[str, Any]:
+    """What the target keeps for resuming: nothing in a .safetensors file, which holds tensors alone."""
+    if target.suffix == SUFFIX:
+        return {}
+    return {key: weights.checkpoint[key] for key in _TRAINING_STATE if key in weights.checkpoint}
+
+
+def _changes(
+    weights: Weights, config: Mapping[str, Any], kept: Mapping[str, Any], source: Path, target: Path
+) -> list[str]:
+    done = []
+    if weights.wrapped:
+        done.append(f"named {next(iter(weights.state_dict))!r} what was {weights.wrapped!r}, and so on")
+    if MODEL_CONFIG not in weights.checkpoint:
+        done.append(f"added the model_config {dict(config)}")
+    if CONTENT_HASH not in weights.metadata:
+        done.append("added the content hash")
+    elif weights.wrapped:
+        done.append("computed the content hash anew, over the new names")
+    if GOLDEN not in weights.checkpoint:
+        done.append("added golden samples of random rows")
+    if source.suffix != target.suffix:
+        done.append(f"converted {source.suffix or 'a file'} to {target.suffix}")
+    lost = [key for key in _TRAINING_STATE if key in weights.checkpoint and key not in kept]
+    if lost:
+        done.append(f"left out what only resuming needs: {', '.join(lost)}")
+    return done

@@ -1,7 +1,7 @@
 """Files that are either whole or not there."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,48 +10,58 @@ from typing import IO
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[IO[bytes]]:
-    """Open a sibling temporary file for writing; on leaving, flush it to disk and rename it to `path`.
+    """Open a new file for writing; on leaving, flush it to disk and give it the name `path`.
 
-    Whoever reads `path` sees the old contents or the new, never a part. If the body raises, `path` is untouched
-    and the temporary file is removed.
+    Whoever reads `path` sees the old contents or the new, never a part. If the body raises, `path` is untouched and
+    nothing is left behind. Nor is anything when the process is killed, where the file system has files without a
+    name; elsewhere the hidden sibling `.<name>.<random>.tmp` stays. Where it does have them, such a sibling is whole:
+    it exists only between the flush and the renaming.
 
     Raises:
         FileExistsError: `path` exists, or appeared meanwhile, and `overwrite` is false.
     """
-    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("r+b") as file:
-        yield file
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
-    """`atomic_write` for a writer that wants a name: yields that of the temporary file, which is there and empty."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    hidden = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        _sync(temporary)
+        with _open_nameless(target.parent) or hidden.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if not hidden.exists():
+                _give_name(file.fileno(), hidden)
         if overwrite:
-            temporary.replace(target)
+            hidden.replace(target)
         else:
-            os.link(temporary, target)
+            os.link(hidden, target)
     finally:
-        temporary.unlink(missing_ok=True)
-    _sync(target.parent)  # so that the rename itself survives a power cut
+        hidden.unlink(missing_ok=True)
+    _sync(target.parent)  # so that the name itself survives a power cut
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _open_nameless(folder: Path) -> IO[bytes] | None:
+    """A file in the folder that has no name yet and vanishes with the process; None where there are none."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        return os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")
+    except OSError:  # NFS, among others; a folder that cannot be written to says so when a named file is tried
+        return None
 
 
-def _sync(path: Path) -> None:
-    """Flush a file's contents, or a folder's names, to disk."""
-    handle = os.open(path, os.O_RDONLY)
+def _give_name(descriptor: int, name: Path) -> None:
+    """Name a nameless file: see O_TMPFILE in https://man7.org/linux/man-pages/man2/open.2.html."""
+    folder = os.open(name.parent, os.O_RDONLY)  # given to os.link, it makes that follow the link in /proc
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", name.name, dst_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Flush a folder's names to disk."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -45,10 +45,14 @@ def content_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
             raise CheckpointError(f"state_dict[{name!r}]: expected a dense tensor, found {type(tensor).__name__}")
         dtype = str(tensor.dtype).removeprefix("torch.")
         digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode() + b"\n")
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        if flat.numel():
-            digest.update(flat.view(torch.uint8).numpy().data)
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
+
+
+def tensor_bytes(tensor: torch.Tensor) -> memoryview:
+    """The raw bytes of a dense tensor in row-major order; a view of its memory where that is on the CPU and so laid."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 
 def verify_hash(state_dict: Mapping[str, torch.Tensor], expected: str, source: str) -> None:

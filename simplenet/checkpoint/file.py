@@ -19,6 +19,7 @@ import torch
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from simplenet.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     NotACheckpointError,
     TruncatedCheckpointError,
@@ -57,17 +58,31 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
         TruncatedCheckpointError: the file ends too early.
         UnsafeCheckpointError: a pickle that would run code.
         NotACheckpointError: a file of another kind.
+        CheckpointError: there is no such device here.
     """
     file = Path(path)
     if not file.exists():
         raise CheckpointNotFoundError(f"{file}: no such file")
     if file.is_dir():
         raise NotACheckpointError(f"{file}: expected a checkpoint file, found a directory")
+    device = checked_device(device, str(file))
     with file.open("rb") as stream:
         if is_safetensors(stream.read(9)):
             return read_safetensors(file, device, mapped=mapped)
         stream.seek(0)
         return _load(stream, device, str(file), file if mapped else None)
+
+
+def checked_device(device: str | torch.device, source: str) -> torch.device:
+    """The device, if there is one of that name here.
+
+    Raises:
+        CheckpointError: there is none; `source` is what cannot be loaded to it.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"{source}: cannot be loaded to {str(device)!r}: {_first_line(error)}") from error
 
 
 def is_archive(path: PathLike) -> bool:

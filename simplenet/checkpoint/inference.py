@@ -128,10 +128,7 @@ def restore(
 ) -> nn.Module:
     """Rebuild and verify the network of a loaded checkpoint; `network` is its class where it is not registered."""
     state_dict, config, metadata = verified_parts(checkpoint, source)
-    # A SimpleNet gets all its tensors from the checkpoint: a config of absurd sizes never asks for their memory.
-    named = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
-    with torch.device("meta" if network is None and named == DEFAULT_ARCHITECTURE else "cpu"):
-        model = build_model(config, network)
+    model = unfilled_model(config, network)
     load_weights(model, state_dict, source)
     model.to(device).eval()
     (golden,) = require(checkpoint, source, GOLDEN)
@@ -139,6 +136,18 @@ def restore(
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     remember_origin(model, metadata)
     return model
+
+
+def unfilled_model(config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:
+    """Build a network that `load_weights` is going to assign every weight to.
+
+    A SimpleNet takes no memory of its own: neither twice that of its weights, nor what a config of absurd sizes asks.
+    Other networks may have tensors that no checkpoint holds.
+    """
+    named = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
+    ours = network is SimpleNet or (network is None and named == DEFAULT_ARCHITECTURE)
+    with torch.device("meta" if ours else "cpu"):
+        return build_model(config, network)
 
 
 def verified_parts(checkpoint: Mapping[str, Any], source: str) -> tuple[dict[str, torch.Tensor], Any, dict[str, Any]]:
@@ -205,8 +214,10 @@ def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int] | N
     return {"input_size": first.shape[1], "hidden_size": first.shape[0], "num_classes": second.shape[0]}
 
 
-def require(checkpoint: Mapping[str, Any], source: str, *keys: str) -> list[Any]:
-    """The values of `keys`.
+def require(
+    checkpoint: Mapping[str, Any], source: str, *keys: str, saved_with: str = "save_for_inference"
+) -> list[Any]:
+    """The values of `keys`, which a file from the public function `saved_with` has.
 
     Raises:
         NotACheckpointError: names the missing ones and those that are there.
@@ -214,7 +225,7 @@ def require(checkpoint: Mapping[str, Any], source: str, *keys: str) -> list[Any]
     if missing := [key for key in keys if key not in checkpoint]:
         raise NotACheckpointError(
             f"{source}: missing {listed(missing)}; found {listed(sorted(map(str, checkpoint)))}; "
-            "save it with simplenet.save_for_inference"
+            f"save it with simplenet.{saved_with}"
         )
     return [checkpoint[key] for key in keys]
 
@@ -236,10 +247,13 @@ def plain(value: Any, where: str) -> Any:
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
+    if isinstance(value, str):  # torch.__version__ is of a class of its own
+        return str.__str__(value)
     if isinstance(value, Mapping):
         return {plain(key, f"{where} key"): plain(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(item, f"{where}[{i}]") for i, item in enumerate(value))
+        items = [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy or torch scalar
         return value.item()
     raise CheckpointError(f"{where}: expected plain data (numbers, text, lists, dicts), found {type(value).__name__}")

@@ -9,12 +9,18 @@ import torch
 from torch import nn
 
 from simplenet.checkpoint.file import PathLike, read_checkpoint
-from simplenet.checkpoint.inference import check_weights, fitting_config, listed, load_weights
+from simplenet.checkpoint.inference import (
+    check_weights,
+    fitting_config,
+    listed,
+    load_weights,
+    unfilled_model,
+)
 from simplenet.checkpoint.keys import CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
 from simplenet.checkpoint.lineage import remember_origin
 from simplenet.errors import ConfigError, KeyMismatchError, NotACheckpointError
 from simplenet.integrity import verify_hash
-from simplenet.model import build_model
+from simplenet.model import bare_network, build_model
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +123,8 @@ def safe_load_model(
             its defaults.
         filepath: a checkpoint of ours, a plain state_dict or a .safetensors; names may carry `module.` or `_orig_mod.`.
         device: where the network goes.
-        strict: refuse missing, unexpected and misshapen weights; otherwise take what fits and log what does not.
+        strict: refuse missing, unexpected and misshapen weights, and keep the dtype of the others; otherwise take
+            what fits, into the dtype of the class, and log what does not.
 
     Returns:
         The network on `device`, in eval mode.
@@ -127,12 +134,12 @@ def safe_load_model(
         ConfigError: the stored model_config does not fit the class.
     """
     weights = read_weights(filepath, device)
-    model = _build(model_class, weights)
+    model = _build(model_class, weights, unfilled_model if strict else build_model)
     if strict:
-        load_weights(model, weights.state_dict, weights.source, assign=False)
+        load_weights(model, weights.state_dict, weights.source)
         remember_origin(model, weights.metadata)
     else:
-        taken = take_matching(model, weights.state_dict)
+        taken = take_matching(model, weights.state_dict, weights.source)
         if taken.missing or taken.unexpected or taken.mismatched:
             logger.warning("%s: %s", weights.source, taken)
         if taken.taken:
@@ -154,7 +161,7 @@ def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
     weights = read_weights(filepath, device)
     if weights.model_config is None:
         raise ConfigError(f"{filepath}: no model_config, and the weights fit no SimpleNet; use safe_load_model")
-    model = build_model(weights.model_config)
+    model = unfilled_model(weights.model_config)
     load_weights(model, weights.state_dict, weights.source)
     remember_origin(model, weights.metadata)
     return model.to(device).eval(), device
@@ -183,11 +190,13 @@ def transfer_backbone(model: nn.Module, pretrained_path: PathLike, freeze: bool 
 
     Raises:
         CheckpointError: the file cannot be read, or nothing in it matches the network.
+        ConfigError: the network has no layers.
     """
     weights = read_weights(pretrained_path)
+    model = bare_network(model)
     head = f"{head_name(model)}."
     backbone = {name: tensor for name, tensor in weights.state_dict.items() if not name.startswith(head)}
-    taken = take_matching(model, backbone)
+    taken = take_matching(model, backbone, weights.source)
     if not taken.taken:
         raise KeyMismatchError(f"{pretrained_path}: nothing matches {type(model).__name__}'s backbone: {taken}")
     remember_origin(model, weights.metadata)
@@ -198,15 +207,22 @@ def transfer_backbone(model: nn.Module, pretrained_path: PathLike, freeze: bool 
 
 
 def head_name(model: nn.Module) -> str:
-    """The name of the classifier head: the last child that has weights."""
-    return [name for name, child in model.named_children() if next(child.parameters(), None) is not None][-1]
+    """The name of the classifier head: the last child that has weights.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    names = [name for name, child in model.named_children() if next(child.parameters(), None) is not None]
+    if not names:
+        raise ConfigError(f"{type(model).__name__}: expected layers, the last of them the classifier head, found none")
+    return names[-1]
 
 
-def take_matching(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> Taken:
+def take_matching(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> Taken:
     """Copy the weights that the network has under the same name in the same shape; say what was left."""
     wanted = model.state_dict()
     matching = {n: t for n, t in state_dict.items() if n in wanted and wanted[n].shape == t.shape}
-    check_weights(model, {**wanted, **matching}, "weights")
+    check_weights(model, {**wanted, **matching}, source)
     model.load_state_dict(matching, strict=False)
     return Taken(
         taken=tuple(matching),
@@ -241,9 +257,13 @@ def _is_weight(item: tuple[Any, Any]) -> bool:
     return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
 
-def _build(model_class: Callable[..., nn.Module], weights: Weights) -> nn.Module:
+def _build(model_class: Callable[..., nn.Module], weights: Weights, build: Callable[..., nn.Module]) -> nn.Module:
     if weights.model_config is not None:
-        return build_model(weights.model_config, model_class)
+        try:
+            return build(weights.model_config, model_class)
+        except ConfigError:
+            if weights.model_config is weights.checkpoint.get(MODEL_CONFIG):  # what was inferred need not fit the class
+                raise
     try:
         return model_class()
     except TypeError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simplenet.archive import create_archive, read_archive
     from simplenet.checkpoint import load_model_for_inference, save_for_inference
+    from simplenet.checkpoint.versions import list_versions, save_versioned_model
     from simplenet.errors import SimpleNetError
     from simplenet.model import ModelConfig, SimpleNet, build_model, register_architecture
 
@@ -18,10 +19,12 @@ __all__ = [
     "SimpleNetError",
     "build_model",
     "create_archive",
+    "list_versions",
     "load_model_for_inference",
     "read_archive",
     "register_architecture",
     "save_for_inference",
+    "save_versioned_model",
 ]
 
 __version__ = "0.1.0"
@@ -32,10 +35,12 @@ _HOME = {
     "SimpleNetError": "errors",
     "build_model": "model",
     "create_archive": "archive",
+    "list_versions": "checkpoint.versions",
     "load_model_for_inference": "checkpoint",
     "read_archive": "archive",
     "register_architecture": "model",
     "save_for_inference": "checkpoint",
+    "save_versioned_model": "checkpoint.versions",
 }
 
 

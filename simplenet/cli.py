@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from simplenet.errors import ConfigError, SimpleNetError
 from simplenet.resources import MODEL_STORE, resource
@@ -231,11 +231,15 @@ def list_(
         _print_json(versions)
         return
     damaged = any(version.error for version in versions)
-    table = Table("date", "file", "version", "parent", "accuracy", *(["error"] if damaged else []))
+    table = Table("date (UTC)", Column("file", overflow="fold"), "version", "parent", "accuracy")
+    if damaged:
+        table.add_column("error")
     for version in versions:
+        date = version.date.removesuffix("+00:00").replace("T", " ")
+        file = version.file.removeprefix(f"{folder.rstrip('/')}/")
         accuracy = "" if version.accuracy is None else _number(version.accuracy, ".4f")
         error = (version.error or "").removeprefix(f"{version.file}: ")
-        cells = version.date, version.file, version.hash8 or "", version.parent8 or "", accuracy, error
+        cells = date, file, version.hash8 or "", version.parent8 or "", accuracy, error
         table.add_row(*map(escape, cells[: len(table.columns)]))
     console.print(table)
 
@@ -284,7 +288,7 @@ def certify(
         rows = measure(path, network)["rows"]
         if is_remote(file):
             upload(path, file)
-    table = Table("inputs", "device", "dtype", "logit error", "relative", "probability error", "same answer")
+    table = Table("inputs", "device", "dtype", "logit error", "relative", "probability", "same answer")
     for row in rows:
         errors = (f"{row[name]:.2g}" for name in ("logit_error", "relative_error", "probability_error"))
         inputs = f"{row['samples']} {row['inputs']}"

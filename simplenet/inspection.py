@@ -1,11 +1,10 @@
 """Describe a checkpoint or an archive after verifying all that can be verified without running anything of it."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from simplenet.archive import Archive, read_archive
-from simplenet.checkpoint.file import MANIFEST, PathLike, read_checkpoint
+from simplenet.checkpoint.file import PathLike, is_archive, read_checkpoint
 from simplenet.checkpoint.inference import load_weights
 from simplenet.checkpoint.keys import CLASSES, GOLDEN
 from simplenet.checkpoint.weights import Weights, weights_in
@@ -21,7 +20,7 @@ def describe(path: PathLike) -> dict[str, Any]:
         SimpleNetError: it cannot be read, or its hash, shapes or golden samples do not match.
     """
     file = Path(path)
-    archive = read_archive(file) if _is_archive(file) else None
+    archive = read_archive(file) if is_archive(file) else None
     checkpoint = archive.checkpoint if archive else read_checkpoint(file, mapped=True)
     weights = weights_in(checkpoint, str(file))
     tensors = list(weights.state_dict.values())
@@ -70,13 +69,6 @@ def _replay(weights: Weights, model_file: str | None) -> str:
         return "none"
     error = verify_golden(model, golden, weights.source)
     return f"{len(golden['inputs'])} samples agree, largest relative difference {error:.2g}"
-
-
-def _is_archive(file: Path) -> bool:
-    if not zipfile.is_zipfile(file):
-        return file.suffix == ".mar"
-    with zipfile.ZipFile(file) as contents:
-        return MANIFEST in contents.namelist() or file.suffix == ".mar"
 
 
 def _describe_archive(archive: Archive) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from simplenet.model import SimpleNet
 from simplenet.resources import resource
 from simplenet.training import Trainer
 
+pytest_plugins = ["s3_fixtures"]
 torch.set_num_threads(1)  # networks this small gain nothing from a second thread, and tests run beside a server
 DIGITS = [str(digit) for digit in range(10)]
 

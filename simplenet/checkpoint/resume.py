@@ -73,7 +73,7 @@ def save_checkpoint(
     checkpoint = inference_checkpoint(model, **inference)
     checkpoint[OPTIMIZER_STATE_DICT] = optimizer.state_dict()
     checkpoint[EPOCH] = int(epoch)
-    checkpoint[LOSS] = float(loss)
+    checkpoint[LOSS] = float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
     checkpoint[RNG_STATE] = rng_state(generator)
     if scheduler is not None:
         checkpoint[SCHEDULER_STATE_DICT] = _stateful(scheduler.state_dict())

@@ -95,8 +95,8 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except safetensors.SafetensorError as error:
-        truncated = "Incomplete" in str(error) or "invalid header length" in str(error)  # longer than the whole file
-        kind = TruncatedCheckpointError if truncated else NotACheckpointError
+        truncated = ("incomplete metadata", "invalid header length")  # tensors, or a header, longer than the file
+        kind = TruncatedCheckpointError if any(said in str(error) for said in truncated) else NotACheckpointError
         raise kind(f"{path}: not a whole .safetensors file: {error}") from error
     try:
         entries = {key: orjson.loads(header[key]) for key in (MODEL_CONFIG, METADATA, CLASSES, GOLDEN) if key in header}

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import free_port, processes_of
@@ -37,7 +38,19 @@ def ports() -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iterator[Run]:
+def bucket(s3_port: int, others: Any) -> dict[str, str]:
+    """The environment in which the README's bucket is there."""
+    others.create_bucket(Bucket="models")
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
+        "AWS_ACCESS_KEY_ID": "reader",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int], bucket: dict[str, str]) -> Iterator[Run]:
     """Run a command of the README in a fresh clone; what it printed comes back."""
     clone = tmp_path_factory.mktemp("stranger") / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
@@ -45,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> Iter
     bin_folder = clone / ".venv" / "bin"
     assert not bin_folder.exists()
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    environment["PATH"] = f"{bin_folder}:{environment['PATH']}"
+    environment.update(bucket, PATH=f"{bin_folder}:{environment['PATH']}")
 
     def execute(language: str, text: str) -> str:
         script = text.replace("scripts/serve\n", "scripts/serve --port 8080 --detach\n")

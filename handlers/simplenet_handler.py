@@ -45,7 +45,10 @@ class SimpleNetHandler:
             return error
 
     def _answer(self, index, request, probabilities, context):
-        body, content_type = codec.encode(probabilities, request, self.predictor.shape)
+        try:
+            body, content_type = codec.encode(probabilities, request, self.predictor.shape)
+        except RequestError as error:
+            return self._refuse(index, error, context)
         context.set_response_content_type(index, content_type)
         return body
 

@@ -31,6 +31,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 HANDLER = "simplenet_handler.py"
 PROFILES = ("throughput", "latency")
 DEFAULT_PROFILE = "throughput"
+MAX_INFLATION = 100  # times an archive's own size; weights hardly shrink, so one that unpacks to more is a bomb
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Loads the unpacked archive as a worker would, with the archive's own library.
@@ -124,26 +125,31 @@ def read_archive(path: PathLike) -> Archive:
         raise ArchiveError(f"{file}: no such file")
     try:
         with zipfile.ZipFile(file) as archive:
+            _refuse_bomb(archive, file)
             if damaged := archive.testzip():
                 raise ArchiveError(f"{file}: damaged: {damaged} does not match its checksum")
             model = orjson.loads(archive.read(MANIFEST))["model"]
             settings = yaml.safe_load(archive.read(model.get("configFile", MODEL_CONFIG_FILE))) or {}
             name, version = model["modelName"], model["modelVersion"]
-    except (
-        OSError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        yaml.YAMLError,
-        zipfile.BadZipFile,
-    ) as error:
+    except ArchiveError:
+        raise
+    except Exception as error:  # a damaged zip, manifest or YAML fails in many ways; each means the same to the reader
         raise ArchiveError(f"{file}: not a model archive made by simplenet archive: {error}") from error
+    for what, value in (("modelName", name), ("modelVersion", version)):
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            raise ArchiveError(f"{file}: {what}: expected letters, digits, '_', '-' and '.', found {value!r}")
     if not isinstance(settings, dict):
         raise ArchiveError(
             f"{file}: {MODEL_CONFIG_FILE}: expected the fields of a model-config, found {type(settings).__name__}"
         )
     return Archive(file, name, version, model.get("modelFile"), settings, read_checkpoint(file))
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, file: Path) -> None:
+    unpacked = sum(item.file_size for item in archive.infolist())
+    allowed = MAX_INFLATION * file.stat().st_size
+    if unpacked > allowed:
+        raise ArchiveError(f"{file}: expected to unpack to at most {allowed:,} bytes, found {unpacked:,}")
 
 
 def with_profile(archive: PathLike, profile: str, target: PathLike) -> None:

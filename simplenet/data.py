@@ -8,6 +8,7 @@ import gzip
 import math
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ def load_split(folder: str | os.PathLike[str], split: str) -> tuple[torch.Tensor
     labels = _read_idx(_find(Path(folder), f"{prefix}-labels-idx1-ubyte"), dimensions=1)
     if len(images) != len(labels):
         raise DataError(f"{folder}: {split}: expected as many labels as images ({len(images)}), found {len(labels)}")
+    if not len(images):
+        raise DataError(f"{folder}: {split}: expected one or more images, found none")
     rows = images.reshape(len(images), -1).astype(np.float32) / 255
     return torch.from_numpy(rows), torch.from_numpy(labels.astype(np.int64))
 
@@ -54,7 +57,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as file:
             contents = file.read()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     header = 4 + 4 * dimensions
     if contents[:4] != bytes([0, 0, UNSIGNED_BYTE, dimensions]) or len(contents) < header:

@@ -215,3 +215,39 @@ def test_one_flipped_byte_in_an_archive_is_found(sample_archive, tmp_path):
 def test_a_path_without_an_archive_is_refused(tmp_path):
     with pytest.raises(ArchiveError, match=r"none\.mar: no such file"):
         read_archive(tmp_path / "none.mar")
+
+
+def deflated(archive, target, extra=b""):
+    """A copy whose members are compressed, with one more."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as copy:
+        for name in source.namelist():
+            copy.writestr(name, source.read(name))
+        copy.writestr("extra", extra)
+    return target
+
+
+@pytest.mark.parametrize("name", ["../escape", "a\nenable_model_api=true", "a=b", "", 7])
+def test_a_manifest_cannot_name_a_model_that_archive_would_not(sample_archive, tmp_path, name):
+    with zipfile.ZipFile(sample_archive) as archive:
+        manifest = json.loads(archive.read(MANIFEST))
+    manifest["model"]["modelName"] = name
+    file = rewritten(sample_archive, tmp_path / "a.mar", manifest=json.dumps(manifest).encode())
+    with pytest.raises(ArchiveError, match="modelName: expected letters"):
+        read_archive(file)
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(sample_archive, tmp_path):
+    bomb = deflated(sample_archive, tmp_path / "b.mar", bytes(2**29))
+    with pytest.raises(ArchiveError, match="expected to unpack to at most"):
+        read_archive(bomb)
+
+
+def test_an_encrypted_or_undecodable_member_is_refused(sample_archive, tmp_path):
+    packed = deflated(sample_archive, tmp_path / "c.mar").read_bytes()
+    directory = packed.index(b"PK\x01\x02")
+    for offset, value in ((8, 1), (10, 99)):  # the flag "encrypted"; a compression method that there is not
+        damaged = bytearray(packed)
+        damaged[directory + offset] = value
+        (tmp_path / "c.mar").write_bytes(damaged)
+        with pytest.raises(ArchiveError, match="not a model archive made by simplenet archive"):
+            read_archive(tmp_path / "c.mar")

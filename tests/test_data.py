@@ -83,3 +83,18 @@ def test_a_damaged_gzip_is_refused(folder, damage):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=f"expected {IMAGES_FILE} or {IMAGES_FILE}.gz, found neither"):
         load_split(tmp_path, "train")
+
+
+def test_a_damaged_stream_inside_a_gzip_is_refused(folder):
+    (folder / IMAGES_FILE).unlink()
+    packed = gzip.compress(idx(IMAGES), mtime=0)
+    (folder / f"{IMAGES_FILE}.gz").write_bytes(packed[:10] + b"\x07" + packed[11:])  # a block of an unknown kind
+    with pytest.raises(DataError, match=r"idx3-ubyte.gz: cannot be read"):
+        load_split(folder, "train")
+
+
+def test_a_split_without_images_is_refused(folder):
+    (folder / IMAGES_FILE).write_bytes(idx(IMAGES[:0]))
+    (folder / LABELS_FILE).write_bytes(idx(LABELS[:0]))
+    with pytest.raises(DataError, match="train: expected one or more images, found none"):
+        load_split(folder, "train")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from simplenet.errors import NotFoundError, PayloadTooLargeError, RequestError, UnsupportedMediaTypeError
 
@@ -25,6 +25,7 @@ IMAGES = ("image/png", "image/jpeg")
 EXPECTED_TYPES = f"{JSON}, {IMAGES[0]}, {IMAGES[1]}, {RAW}, {NPY} or multipart/form-data with a field 'data'"
 
 MAX_IMAGE_PIXELS = 16_777_216  # 4096 x 4096: a larger picture is a decompression bomb, not a digit
+SMALL_SIDE = 8  # a transparent image is made this many times the model's before it is blended
 _NUMBERS = frozenset((int, float))
 
 
@@ -70,6 +71,8 @@ def decode(fields: Mapping[str, Any], headers: Mapping[str, Any], shape: Shape) 
     lowered = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
     if lowered.get("explain") == "True":
         raise NotFoundError("explanations: this model offers predictions only; POST to /predictions/<model>")
+    if (coding := lowered.get("content-encoding", "").strip().lower()) not in ("", "identity"):
+        raise UnsupportedMediaTypeError(f"Content-Encoding: expected none, found {coding[:32]!r}")
     answer = _answer_form(lowered.get("accept", ""))
     content_type = _media_type(lowered.get("content-type", ""))
     if "body" in fields:
@@ -86,7 +89,16 @@ def encode(probabilities: np.ndarray, request: Request, shape: Shape) -> tuple[b
 
     Returns:
         The body and its Content-Type.
+
+    Raises:
+        RequestError: the network overflowed: finite rows, but so large that a probability is no number.
     """
+    answered = np.isfinite(probabilities).all(axis=1)
+    if not answered.all():
+        raise RequestError(
+            f"row {int(answered.argmin())}: expected numbers that the network can answer (usually 0 to 1), "
+            "found some so large that it overflows"
+        )
     if request.answer == RAW:
         return probabilities.astype("<f4", copy=False).tobytes(), RAW
     if request.answer == NPY:
@@ -229,11 +241,13 @@ def _image_row(data: bytes, content_type: str, shape: Shape) -> np.ndarray:
                 raise PayloadTooLargeError(
                     f"image: expected at most {MAX_IMAGE_PIXELS} pixels, found {image.width}x{image.height}"
                 )
-            grey = _grey(ImageOps.exif_transpose(image))
+            grey = _grey(ImageOps.exif_transpose(image), shape.side)
     except RequestError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # pillow's own limit
         raise PayloadTooLargeError(f"image: expected at most {MAX_IMAGE_PIXELS} pixels, found more: {error}") from error
+    except UnidentifiedImageError as error:  # whose own message names a Python object
+        raise RequestError("image: expected a readable PNG or JPEG, found another kind of file") from error
     except Exception as error:  # pillow raises many kinds for a damaged image; each means the same to the client
         raise RequestError(f"image: expected a readable PNG or JPEG, found one that is not: {error}") from error
     if grey.size != (shape.side, shape.side):
@@ -241,12 +255,16 @@ def _image_row(data: bytes, content_type: str, shape: Shape) -> np.ndarray:
     return np.asarray(grey, dtype=np.float32).reshape(1, -1) / 255
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def _grey(image: Image.Image, side: int) -> Image.Image:
     """8-bit grey; what is transparent becomes black, 16-bit values lose their low byte."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         colour = image.convert("RGBA")
+        if max(colour.size) > SMALL_SIDE * side:
+            # Blending 16 million pixels takes a second, and a batch of such would outlast the worker's time limit.
+            fewer = (min(colour.width, SMALL_SIDE * side), min(colour.height, SMALL_SIDE * side))
+            colour = colour.convert("RGBa").resize(fewer, Image.Resampling.BILINEAR, reducing_gap=3.0).convert("RGBA")
         black = Image.new("RGBA", colour.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, colour).convert("L")
     return image.convert("L")

@@ -23,6 +23,7 @@ import orjson
 import psutil
 import requests
 
+from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.resources import resource
 from simplenet.serving import DEFAULT_PORT
@@ -106,7 +107,8 @@ def start(
     server = Server(
         port, process.pid, psutil.Process(process.pid).create_time(), tuple(archives), host, workers, run_dir
     )
-    (run_dir / "server.json").write_bytes(orjson.dumps(asdict(server), default=str))
+    with atomic_write(run_dir / "server.json") as record:
+        record.write(orjson.dumps(asdict(server), default=str))
     return server
 
 
@@ -137,7 +139,7 @@ def find(port: int) -> Server:
         ServerError: none runs there.
     """
     record = run_root() / str(port) / "server.json"
-    if record.is_file():
+    if record.is_file() and _is_ours(run_root()):
         values = orjson.loads(record.read_bytes())
         server = Server(**{**values, "models": tuple(values["models"]), "run_dir": Path(values["run_dir"])})
         if server.process() is not None:
@@ -173,9 +175,9 @@ def wait_for_end(server: Server) -> None:
 
 @contextmanager
 def started(archives: dict[str, Path], **options: Any) -> Iterator[Server]:
-    """`start`, and whatever ends the body early (Ctrl-C, SIGTERM, an error) also stops the server.
+    """`start`, and whatever ends the body early (Ctrl-C, SIGTERM, a closed terminal, an error) also stops the server.
 
-    Both signals raise KeyboardInterrupt in the body; once the server is being stopped they are ignored.
+    The signals raise KeyboardInterrupt in the body; once the server is being stopped they are ignored.
     """
     server: Server | None = None
     pending = False
@@ -186,7 +188,10 @@ def started(archives: dict[str, Path], **options: Any) -> Iterator[Server]:
             raise KeyboardInterrupt
         pending = True  # the process is just being made: wait until it can be named and stopped
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal, unless nohup ignores it
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         server = start(archives, **options)
         if pending:
@@ -249,7 +254,7 @@ def new_run_dir(port: int) -> Path:
     """An empty run directory for `port`, readable by this user alone."""
     root = run_root()
     root.mkdir(mode=0o700, exist_ok=True)
-    if root.is_symlink() or root.stat().st_uid != os.getuid():
+    if not _is_ours(root):
         raise ServerError(f"{root}: expected a folder of this user's, found somebody else's")
     run_dir = root / str(port)
     shutil.rmtree(run_dir, ignore_errors=True)
@@ -258,9 +263,14 @@ def new_run_dir(port: int) -> Path:
     return run_dir
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether this user made the folder: in a shared temp directory anybody could have, with any record in it."""
+    return not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+
+
 def _write_config(run_dir: Path, archives: dict[str, Path], port: int, host: str, workers: int) -> Path:
     """The project's config.properties with this run's addresses and models after it (the last one counts)."""
-    stores = {path.resolve().parent for path in archives.values()}
+    stores = {path.parent.resolve() for path in archives.values()}
     if len(stores) != 1:
         raise ServerError(f"expected archives in one folder, found {len(stores)}")
     ours = {

@@ -77,6 +77,6 @@ def sample_request(archive: Path, folder: Path) -> tuple[str, Path]:
     golden = read_archive(archive).checkpoint[GOLDEN]
     if golden["inputs"].shape[1] == SAMPLE_INPUT_SIZE:
         return "image/png", resource(SAMPLE_DIGIT)
-    file = folder / f"{archive.stem}.json"
+    file = folder / f"{archive.stem}-sample.json"  # never server.json, whatever the archive is called
     file.write_bytes(orjson.dumps({"instances": golden["inputs"][:1].tolist()}))
     return "application/json", file

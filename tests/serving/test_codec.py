@@ -251,3 +251,35 @@ def test_the_accept_header_chooses_the_form_of_the_answer(accept, form):
         np.testing.assert_array_equal(np.load(io.BytesIO(body), allow_pickle=False), PROBABILITIES)
     if form == RAW:
         np.testing.assert_array_equal(np.frombuffer(body, "<f4").reshape(2, 3), PROBABILITIES)
+
+
+def test_an_answer_that_is_no_number_is_refused_and_never_null():
+    request = decode(instances([3e38, -3e38, 0, 0]), JSON)
+    probabilities = np.array([[0.5, 0.25, 0.25], [np.nan, np.nan, np.nan]], np.float32)
+    for answer in (JSON, NPY, RAW):
+        with pytest.raises(RequestError, match="row 1: expected numbers that the network can answer"):
+            codec.encode(probabilities, codec.Request(request.rows, 1, answer), SMALL)
+
+
+def test_a_compressed_body_is_415_with_its_coding():
+    with pytest.raises(UnsupportedMediaTypeError, match="Content-Encoding: expected none, found 'gzip'"):
+        decode(b"\x1f\x8b", JSON, **{"Content-Encoding": "gzip"})
+
+
+def test_another_kind_of_image_is_refused_without_naming_objects_of_the_server():
+    body = io.BytesIO()
+    Image.new("L", (2, 2)).save(body, "GIF")
+    assert refusal(body.getvalue(), PNG) == "image: expected a readable PNG or JPEG, found another kind of file"
+
+
+def test_a_large_transparent_image_is_answered_as_the_same_one_on_black():
+    clear = Image.new("RGBA", (431, 300), (255, 255, 255, 0))
+    black = Image.new("L", clear.size)
+    for image, white in ((clear, (255, 255, 255, 255)), (black, 255)):
+        image.paste(white, (40, 30, 200, 250))
+    found = []
+    for image in (clear, black):
+        body = io.BytesIO()
+        image.save(body, "PNG")
+        found.append(decode(body.getvalue(), PNG, DIGITS).rows)
+    assert np.abs(found[0] - found[1]).max() < 0.05

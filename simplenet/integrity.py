@@ -51,7 +51,8 @@ def content_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
     """The raw bytes of a dense tensor in row-major order; a view of its memory where that is on the CPU and so laid."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    dense = tensor.detach().cpu().contiguous()
+    flat = dense.as_strided((dense.numel(),), (1,))  # not reshape: a single element may keep a stride of its own
     return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
 
 

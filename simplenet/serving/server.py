@@ -83,7 +83,7 @@ def start(
     """Start TorchServe with these archives; it is not yet ready.
 
     Args:
-        archives: model name to the .mar file, all in one folder.
+        archives: model name to the .mar file.
         run_dir: from `new_run_dir`.
         port: of predictions; management, metrics and the two gRPC ports follow it.
         host: the address that predictions are served on.
@@ -158,8 +158,8 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
             survivor.kill()
         psutil.wait_procs(alive, timeout=timeout_s)
     (server.run_dir / "server.json").unlink(missing_ok=True)
-    shutil.rmtree(server.run_dir / "tmp", ignore_errors=True)
-    shutil.rmtree(server.run_dir / "models", ignore_errors=True)
+    for name in ("tmp", "models", "store"):
+        shutil.rmtree(server.run_dir / name, ignore_errors=True)
 
 
 def wait_for_end(server: Server) -> None:
@@ -270,17 +270,19 @@ def _is_ours(folder: Path) -> bool:
 
 def _write_config(run_dir: Path, archives: dict[str, Path], port: int, host: str, workers: int) -> Path:
     """The project's config.properties with this run's addresses and models after it (the last one counts)."""
-    stores = {path.parent.resolve() for path in archives.values()}
-    if len(stores) != 1:
-        raise ServerError(f"expected archives in one folder, found {len(stores)}")
+    # Links under plain names: TorchServe splits its list at commas and reads its file as Latin-1.
+    store = run_dir / "store"
+    store.mkdir()
+    for name, path in archives.items():
+        (store / f"{name}.mar").symlink_to(path.resolve())
     ours = {
         "inference_address": f"http://{host}:{port}",
         "management_address": f"http://127.0.0.1:{port + 1}",
         "metrics_address": f"http://127.0.0.1:{port + 2}",
         "grpc_inference_port": port + 3,
         "grpc_management_port": port + 4,
-        "model_store": stores.pop(),
-        "load_models": ",".join(f"{name}={path.name}" for name, path in archives.items()),
+        "model_store": store,
+        "load_models": ",".join(f"{name}={name}.mar" for name in archives),
         "default_workers_per_model": workers,
         "metrics_config": resource("config/metrics.yaml"),
     }

@@ -28,7 +28,7 @@ def collect_archives(
         profile: replaces the archives' own where given.
 
     Returns:
-        Model name to archive, all in one folder.
+        Model name to archive.
 
     Raises:
         SimpleNetError: there is nothing to serve, or an archive or checkpoint is refused.

@@ -28,14 +28,18 @@ def test_a_record_in_a_folder_of_somebody_else_stops_nothing(tmp_path, monkeypat
         ts.find(9100)
 
 
-def test_an_archive_may_be_a_link_in_the_store(tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "elsewhere.mar").write_bytes(b"")
-    link = tmp_path / "store" / "net.mar"
-    link.symlink_to(tmp_path / "elsewhere.mar")
-    config = ts._write_config(tmp_path, {"net": link}, 9100, "127.0.0.1", 1).read_text()
-    assert f"model_store={tmp_path / 'store'}\n" in config
-    assert "load_models=net=net.mar\n" in config
+def test_archives_may_be_links_or_have_names_that_torchserve_cannot_read(tmp_path):
+    archives = {"net": tmp_path / "é" / "a,b=c.mar", "other": tmp_path / "link.mar"}
+    archives["net"].parent.mkdir()
+    archives["net"].write_bytes(b"1")
+    (tmp_path / "elsewhere.mar").write_bytes(b"2")
+    archives["other"].symlink_to(tmp_path / "elsewhere.mar")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    config = ts._write_config(run_dir, archives, 9100, "127.0.0.1", 1).read_text()
+    assert f"model_store={run_dir / 'store'}\n" in config
+    assert "load_models=net=net.mar,other=other.mar\n" in config
+    assert [(run_dir / "store" / f"{name}.mar").read_bytes() for name in archives] == [b"1", b"2"]
 
 
 def test_the_sample_of_a_model_called_server_leaves_the_servers_record_alone(tmp_path):

@@ -2,11 +2,33 @@ from pathlib import Path
 
 import pytest
 
+from simplenet import atomic
 from simplenet.atomic import atomic_write
+
+
+@pytest.fixture(params=["nameless", "hidden"], autouse=True)
+def temporary(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test with a file that has no name until it is whole, and as on a file system that has none of those."""
+    if request.param == "hidden":
+        monkeypatch.setattr(atomic, "_open_nameless", lambda folder: None)
+    return request.param
 
 
 def names_in(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir()]
+
+
+def test_at_most_a_hidden_file_is_seen_while_it_is_written(tmp_path, temporary):
+    with atomic_write(tmp_path / "file"):
+        seen = names_in(tmp_path)
+    if temporary == "hidden" or seen:
+        assert [(name[:6], name[-4:]) for name in seen] == [(".file.", ".tmp")]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError), atomic_write(tmp_path / "file" / "inner"):
+        pytest.fail("it was opened")
 
 
 def test_the_file_appears_whole_with_the_usual_permissions(tmp_path):

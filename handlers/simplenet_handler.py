@@ -6,7 +6,8 @@ import os
 import numpy as np
 
 from simplenet.errors import RequestError
-from simplenet.serving import codec
+from simplenet.serving import codec, wire
+from simplenet.serving.messages import Answer, Frame
 from simplenet.serving.predictor import Predictor, worker_device
 
 
@@ -21,39 +22,41 @@ class SimpleNetHandler:
             worker_device(properties.get("gpu_id")),
             (context.model_yaml_config or {}).get("handler") or {},
         )
+        wire.install(self.answer)
         # TorchServe's worker logs a line for every batch at INFO; each would be written while requests wait.
         logging.getLogger().setLevel(os.environ.get("SIMPLENET_LOG_LEVEL", "warning").upper())
 
     def handle(self, data, context):
-        """One answer per request, in order: decode each alone, predict all rows at once, encode each alone."""
-        requests = [self._decode(index, fields, context) for index, fields in enumerate(data)]
-        accepted = [request for request in requests if isinstance(request, codec.Request)]
-        if accepted:
-            probabilities = self.predictor.predict(np.concatenate([request.rows for request in accepted]))
-            parts = iter(np.split(probabilities, np.cumsum([len(request.rows) for request in accepted])[:-1]))
-        return [
-            self._refuse(index, request, context)
-            if isinstance(request, RequestError)
-            else self._answer(index, request, next(parts), context)
-            for index, request in enumerate(requests)
-        ]
+        """TorchServe's own way to `answer`, where the wire is not installed."""
+        frames = [Frame(b"", context.get_all_request_header(index), fields) for index, fields in enumerate(data)]
+        answers = self.answer(frames)
+        for index, answer in enumerate(answers):
+            context.set_response_content_type(index, answer.content_type)
+            context.set_response_status(answer.status, answer.phrase, index)
+        return [answer.body for answer in answers]
 
-    def _decode(self, index, fields, context):
+    def answer(self, frames):
+        """One answer per request, in order: decode each alone, predict all rows at once, encode each alone."""
+        requests = [self._decode(frame) for frame in frames]
+        accepted = [request.rows for request in requests if isinstance(request, codec.Request)]
+        probabilities = self.predictor.predict(np.concatenate(accepted)) if accepted else None
+        answers, at = [], 0
+        for request in requests:
+            rows = len(request.rows) if isinstance(request, codec.Request) else 0
+            answers.append(self._encode(request, probabilities[at : at + rows] if rows else None))
+            at += rows
+        return answers
+
+    def _decode(self, frame):
         try:
-            return codec.decode(fields, context.get_all_request_header(index), self.predictor.shape)
+            return codec.decode(frame.fields, frame.headers, self.predictor.shape)
         except RequestError as error:
             return error
 
-    def _answer(self, index, request, probabilities, context):
+    def _encode(self, request, probabilities):
         try:
-            body, content_type = codec.encode(probabilities, request, self.predictor.shape)
+            if isinstance(request, RequestError):
+                raise request
+            return Answer(*codec.encode(probabilities, request, self.predictor.shape))
         except RequestError as error:
-            return self._refuse(index, error, context)
-        context.set_response_content_type(index, content_type)
-        return body
-
-    def _refuse(self, index, error, context):
-        body, content_type = codec.encode_error(error)
-        context.set_response_content_type(index, content_type)
-        context.set_response_status(error.status, error.type, index)
-        return body
+            return Answer(*codec.encode_error(error), error.status, error.type)

@@ -27,6 +27,7 @@ EXPECTED_TYPES = f"{JSON}, {IMAGES[0]}, {IMAGES[1]}, {RAW}, {NPY} or multipart/f
 MAX_IMAGE_PIXELS = 16_777_216  # 4096 x 4096: a larger picture is a decompression bomb, not a digit
 SMALL_SIDE = 8  # a transparent image is made this many times the model's before it is blended
 _NUMBERS = frozenset((int, float))
+Bytes = (bytes, bytearray, memoryview)
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,12 @@ def _decode_body(body: Any, content_type: str, shape: Shape) -> tuple[np.ndarray
     """Rows and parameters of one body, or of one field of a form."""
     if isinstance(body, str) and content_type != JSON:  # TorchServe's own decoding of text
         body = body.encode()
-    if not isinstance(body, (bytes, bytearray)):  # TorchServe's own decoding of JSON: any JSON value
+    if not isinstance(body, Bytes):  # TorchServe's own decoding of JSON: any JSON value
         return _json_rows(body, shape)
-    data = bytes(body)
-    if not data:
+    data = memoryview(body)
+    if not data.nbytes:
         raise RequestError("body: expected one or more rows, found an empty body")
-    kind = content_type or _sniff(data)
+    kind = content_type or _sniff(bytes(data[:16]))
     if kind == JSON:
         return _json_rows(_parse_json(data), shape)
     if kind in IMAGES:
@@ -169,13 +170,13 @@ def _decode_form(
 
 def _form_number(value: Any) -> Any:
     """A form field as a whole number where it is one, else its text; JSON may come already parsed."""
-    if not isinstance(value, (str, bytes, bytearray)):
+    if not isinstance(value, (str, *Bytes)):
         return value
-    text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+    text = value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
-def _parse_json(data: bytes) -> Any:
+def _parse_json(data: memoryview) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -228,7 +229,7 @@ def _flat_row(row: Any, index: int, shape: Shape) -> list[float]:
     return numbers
 
 
-def _image_row(data: bytes, content_type: str, shape: Shape) -> np.ndarray:
+def _image_row(data: memoryview, content_type: str, shape: Shape) -> np.ndarray:
     """One image as a row `(1, input_size)` float32: grey, resized, scaled to 0..1."""
     if shape.side is None:
         raise UnsupportedMediaTypeError(
@@ -270,7 +271,7 @@ def _grey(image: Image.Image, side: int) -> Image.Image:
     return image.convert("L")
 
 
-def _raw_rows(data: bytes, shape: Shape) -> np.ndarray:
+def _raw_rows(data: memoryview, shape: Shape) -> np.ndarray:
     """Little-endian float32, `(n, input_size)`."""
     if len(data) % (4 * shape.input_size):
         raise RequestError(
@@ -280,7 +281,7 @@ def _raw_rows(data: bytes, shape: Shape) -> np.ndarray:
     return _finite(np.frombuffer(data, dtype="<f4").reshape(-1, shape.input_size), "body")
 
 
-def _npy_rows(data: bytes, shape: Shape) -> np.ndarray:
+def _npy_rows(data: memoryview, shape: Shape) -> np.ndarray:
     """A .npy array `(n, input_size)` or `(n, side, side)`: floats, or uint8 scaled to 0..1.
 
     Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
@@ -293,7 +294,7 @@ def _npy_rows(data: bytes, shape: Shape) -> np.ndarray:
         return _finite(rows.astype(np.float32), "array")
 
 
-def _read_npy(data: bytes, shape: Shape) -> np.ndarray:
+def _read_npy(data: memoryview, shape: Shape) -> np.ndarray:
     """The array, if its header is honest about what follows; nothing is unpickled."""
     stream = io.BytesIO(data)
     try:

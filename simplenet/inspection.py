@@ -10,7 +10,7 @@ from simplenet.checkpoint.keys import CLASSES, GOLDEN
 from simplenet.checkpoint.weights import Weights, weights_in
 from simplenet.errors import NotACheckpointError
 from simplenet.integrity import verify_golden
-from simplenet.model import build_model, is_registered
+from simplenet.model import build_model, is_foreign
 
 
 def describe(path: PathLike) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _replay(weights: Weights, model_file: str | None) -> str:
         return f"not replayed: the network is in {model_file}, which inspect does not run"
     if weights.model_config is None:
         return "not replayed: there is no model_config"
-    if not is_registered(weights.model_config):
+    if is_foreign(weights.model_config):
         return "not replayed: the network is not a registered one"
     model = build_model(weights.model_config)
     load_weights(model, weights.state_dict, weights.source)

@@ -130,17 +130,20 @@ def random_rows(input_size: int, samples: int = GOLDEN_SAMPLES) -> torch.Tensor:
 def _golden_pair(golden: Any, source: str) -> tuple[torch.Tensor, torch.Tensor]:
     inputs, logits = (golden.get("inputs"), golden.get("logits")) if isinstance(golden, Mapping) else (None, None)
     if isinstance(inputs, torch.Tensor) and isinstance(logits, torch.Tensor):
-        if inputs.ndim == 2 and logits.ndim == 2 and len(inputs) == len(logits) > 0:
+        pair = inputs.ndim == 2 and logits.ndim == 2 and len(inputs) == len(logits) > 0
+        if pair and inputs.is_floating_point() and logits.is_floating_point():
             return inputs, logits
-        found = f"shapes {tuple(inputs.shape)} and {tuple(logits.shape)}"
+        found = f"{inputs.dtype} {tuple(inputs.shape)} and {logits.dtype} {tuple(logits.shape)}"
     else:
         found = "something else"
-    raise NotACheckpointError(f"{source}: golden: expected inputs and logits of as many rows, found {found}")
+    raise NotACheckpointError(f"{source}: golden: expected inputs and logits of as many rows of floats, found {found}")
 
 
 def _answer(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Logits in eval mode, `(samples, num_classes)` float32 on the CPU."""
-    weight = next(model.parameters())
+    weight = next(model.parameters(), None)
+    if weight is None:
+        raise CheckpointError(f"{type(model).__name__}: expected a network with weights, found none")
     was_training = model.training
     model.eval()
     try:

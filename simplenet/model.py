@@ -95,10 +95,10 @@ def register_architecture(network: Network) -> Network:
     return network
 
 
-def is_registered(model_config: Mapping[str, Any]) -> bool:
-    """Whether `build_model` knows the network that the model_config names."""
+def is_foreign(model_config: Mapping[str, Any]) -> bool:
+    """Whether the model_config names a network that is not registered here."""
     name = model_config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE)
-    return isinstance(name, str) and name in _REGISTRY
+    return isinstance(name, str) and name not in _REGISTRY
 
 
 def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:

@@ -62,6 +62,8 @@ def load_data(folder: Path, classes: Sequence[str] = (), relabel: Sequence[str] 
     """
     rows, labels = load_split(folder, "train")
     test_rows, test_labels = load_split(folder, "test")
+    if rows.shape[1] != test_rows.shape[1]:
+        raise DataError(f"{folder}: expected test images of {rows.shape[1]} pixels, found {test_rows.shape[1]}")
     found = int(max(labels.max(), test_labels.max())) + 1
     names = relabel or classes or [str(index) for index in range(found)]
     if len(names) < found:

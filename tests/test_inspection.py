@@ -1,6 +1,7 @@
 """What cannot be trusted is refused by inspect, archive and serve alike; what can is described."""
 
 import pickle
+import random
 
 import orjson
 import pytest
@@ -8,6 +9,7 @@ import torch
 from bad_requests import RunsCode
 
 from simplenet.archive import create_archive
+from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.errors import (
     ArchiveError,
@@ -15,6 +17,7 @@ from simplenet.errors import (
     HashMismatchError,
     NotACheckpointError,
     ShapeMismatchError,
+    SimpleNetError,
     UnsafeCheckpointError,
 )
 from simplenet.inspection import describe, require_whole
@@ -131,3 +134,56 @@ def test_weights_that_are_no_tensors_are_refused(tmp_path, trained_checkpoint):
         write_checkpoint({**read_checkpoint(trained_checkpoint), "model_state_dict": weights}, tmp_path / "x.pt")
         with pytest.raises(CheckpointError):
             describe(tmp_path / "x.pt")
+
+
+def damaged(contents: bytes, generator: random.Random) -> bytes:
+    """Some bytes changed, cut off or left out."""
+    found = bytearray(contents)
+    how = generator.random()
+    if how < 0.4:
+        for _ in range(generator.randint(1, 4)):
+            found[generator.randrange(len(found))] = generator.randrange(256)
+    elif how < 0.7:
+        del found[generator.randrange(len(found)) :]
+    else:
+        start = generator.randrange(len(found))
+        del found[start : start + generator.randint(1, 9)]
+    return bytes(found)
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.mar", "legacy.pt"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's, of a damaged legacy pickle
+def test_damaged_files_are_refused_in_one_line_or_harmlessly_damaged(tmp_path, name):
+    generator = random.Random(name)
+    torch.manual_seed(0)
+    model = SimpleNet(8, 4, 3)
+    path = tmp_path / name
+    save_for_inference(model, tmp_path / "net.pt")
+    if name == "net.safetensors":
+        save_for_inference(model, path)
+    elif name == "net.mar":
+        create_archive(tmp_path / "net.pt", model_name="net", export_path=tmp_path)
+    elif name == "legacy.pt":
+        torch.save(read_checkpoint(tmp_path / "net.pt"), path, _use_new_zipfile_serialization=False)
+    contents = path.read_bytes()
+    refused = 0
+    for _ in range(100):
+        path.unlink()
+        path.write_bytes(damaged(contents, generator))
+        try:
+            require_whole(describe(path))
+        except SimpleNetError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: torch.zeros(1).expand(2**34), lambda: torch.empty(2**20, 2**20, device="meta")]
+)
+def test_a_tensor_that_claims_more_than_it_has_is_refused(tmp_path, trained_checkpoint, make):
+    checkpoint = read_checkpoint(trained_checkpoint)
+    checkpoint["model_state_dict"]["fc1.weight"] = make()
+    torch.save(checkpoint, tmp_path / "x.pt")
+    with pytest.raises(NotACheckpointError, match=r"fc1.weight.*found fewer"):
+        describe(tmp_path / "x.pt")

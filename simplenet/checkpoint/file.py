@@ -9,6 +9,7 @@ import os
 import pickle
 import pickletools
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +29,8 @@ from simplenet.errors import (
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 _ZIP = b"PK\x03\x04"
+# What zipfile raises for a damaged file, some of it by way of what it meets there.
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError)
 
 PathLike = str | os.PathLike[str]
 
@@ -88,10 +91,11 @@ def checked_device(device: str | torch.device, source: str) -> torch.device:
 def is_archive(path: PathLike) -> bool:
     """Whether there is a .mar: a zip with a manifest, or any file of that name."""
     file = Path(path)
-    if not zipfile.is_zipfile(file):
+    try:
+        with zipfile.ZipFile(file) as contents:
+            return file.suffix == ".mar" or MANIFEST in contents.namelist()
+    except (OSError, *DAMAGED_ZIP):
         return file.suffix == ".mar"
-    with zipfile.ZipFile(file) as contents:
-        return MANIFEST in contents.namelist() or file.suffix == ".mar"
 
 
 def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path | None = None) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path
             return _load_from_archive(stream, device, source)
     elif start[:1] != b"\x80":  # neither a zip nor a pickle
         raise NotACheckpointError(f"{source}: expected a file written by torch.save, found something else")
-    unsafe = _unsafe_globals(stream, source)
+    unsafe = _unsafe_globals(stream)
     stream.seek(0)
     if unsafe:
         raise UnsafeCheckpointError(
@@ -127,6 +131,7 @@ def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path
         raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {_first_line(error)}") from error
     if not isinstance(loaded, dict):
         raise NotACheckpointError(f"{source}: expected a dict, found {type(loaded).__name__}")
+    _require_honest(loaded, source)
     return loaded
 
 
@@ -134,8 +139,10 @@ def _zip_names(stream: IO[bytes], source: str) -> list[str]:
     try:
         with zipfile.ZipFile(stream) as archive:
             return archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise TruncatedCheckpointError(f"{source}: the file ends too early: {error}") from error
+    except DAMAGED_ZIP as error:
+        raise TruncatedCheckpointError(
+            f"{source}: the file is damaged or ends too early: {_first_line(error)}"
+        ) from error
     finally:
         stream.seek(0)
 
@@ -146,20 +153,37 @@ def _load_from_archive(stream: IO[bytes], device: str | torch.device, source: st
             manifest = orjson.loads(archive.read(MANIFEST))
             name = manifest["model"]["serializedFile"]
             inner = io.BytesIO(archive.read(name))
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise NotACheckpointError(f"{source}: an archive without a readable checkpoint: {error}") from error
+    except (TypeError, *DAMAGED_ZIP) as error:
+        raise NotACheckpointError(
+            f"{source}: an archive without a readable checkpoint: {_first_line(error)}"
+        ) from error
+    if inner.getbuffer()[:4] == _ZIP and MANIFEST in _zip_names(inner, source):
+        raise NotACheckpointError(f"{source}: expected a checkpoint in the archive, found another archive")
     return _load(inner, device, f"{source}!{name}")
 
 
-def _unsafe_globals(stream: IO[bytes], source: str) -> list[str]:
+def _require_honest(value: Any, source: str, where: str = "") -> None:
+    """Refuse a tensor that claims more elements than it has bytes: touching it would ask for their memory."""
+    if isinstance(value, torch.Tensor):
+        if value.layout == torch.strided and (value.is_meta or value.nbytes > value.untyped_storage().nbytes()):
+            raise NotACheckpointError(f"{source}: {where}: expected {value.nbytes} bytes of numbers, found fewer")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _require_honest(item, source, f"{where}[{key!r}]" if where else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _require_honest(item, source, f"{where}[{index}]")
+
+
+def _unsafe_globals(stream: IO[bytes]) -> list[str]:
     """Names that the pickle would import and that no tensor needs, read from its opcodes without running one."""
+    found: set[str] = set()
+    strings: list[str] = []
     try:
         if stream.read(4) == _ZIP:
             stream.seek(0)
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(stream))
         stream.seek(0)
-        found: set[str] = set()
-        strings: list[str] = []
         while True:  # a legacy file is several pickles in a row
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "GLOBAL":
@@ -171,7 +195,7 @@ def _unsafe_globals(stream: IO[bytes], source: str) -> list[str]:
             if not stream.read(1):
                 break
             stream.seek(-1, os.SEEK_CUR)
-    except (ValueError, EOFError, RuntimeError, IndexError, pickle.UnpicklingError):
+    except (ValueError, EOFError, RuntimeError, LookupError, MemoryError, pickle.UnpicklingError):
         pass  # raw tensor bytes follow, or the file is damaged: loading it says which
     finally:
         stream.seek(0)

@@ -105,9 +105,9 @@ def inference_checkpoint(
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on storage of its own size: torch.save writes all that a view looks into."""
+    """The tensor on storage of its own size: torch.save writes all that a view looks into, and no more."""
     own = tensor.detach()
-    return own.clone() if own.untyped_storage().nbytes() > own.nbytes else own
+    return own if own.untyped_storage().nbytes() == own.nbytes else own.clone(memory_format=torch.contiguous_format)
 
 
 def load_model_for_inference(filepath: PathLike, device: str | torch.device = "cpu") -> nn.Module:

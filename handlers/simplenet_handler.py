@@ -5,9 +5,8 @@ import os
 
 import numpy as np
 
-from simplenet.errors import RequestError
 from simplenet.serving import codec, wire
-from simplenet.serving.messages import Answer, Frame
+from simplenet.serving.messages import Frame
 from simplenet.serving.predictor import Predictor, worker_device
 
 
@@ -37,26 +36,8 @@ class SimpleNetHandler:
 
     def answer(self, frames):
         """One answer per request, in order: decode each alone, predict all rows at once, encode each alone."""
-        requests = [self._decode(frame) for frame in frames]
-        accepted = [request.rows for request in requests if isinstance(request, codec.Request)]
-        probabilities = self.predictor.predict(np.concatenate(accepted)) if accepted else None
-        answers, at = [], 0
-        for request in requests:
-            rows = len(request.rows) if isinstance(request, codec.Request) else 0
-            answers.append(self._encode(request, probabilities[at : at + rows] if rows else None))
-            at += rows
-        return answers
-
-    def _decode(self, frame):
-        try:
-            return codec.decode(frame.fields, frame.headers, self.predictor.shape)
-        except RequestError as error:
-            return error
-
-    def _encode(self, request, probabilities):
-        try:
-            if isinstance(request, RequestError):
-                raise request
-            return Answer(*codec.encode(probabilities, request, self.predictor.shape))
-        except RequestError as error:
-            return Answer(*codec.encode_error(error), error.status, error.type)
+        shape = self.predictor.shape
+        requests = [codec.decode_or_refuse(frame, shape) for frame in frames]
+        rows = [request.rows for request in requests if isinstance(request, codec.Request)]
+        probabilities = self.predictor.predict(np.concatenate(rows)) if rows else np.empty((0, len(shape.classes)))
+        return codec.encode_all(requests, probabilities, shape)

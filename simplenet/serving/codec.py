@@ -5,48 +5,33 @@ answers that one request with it.
 """
 
 import io
-import json
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from simplenet.errors import NotFoundError, PayloadTooLargeError, RequestError, UnsupportedMediaTypeError
+from simplenet.errors import NotFoundError, RequestError, UnsupportedMediaTypeError
+from simplenet.serving.formats import (
+    IMAGES,
+    JSON,
+    NPY,
+    RAW,
+    Shape,
+    describe,
+    image_row,
+    json_body,
+    json_rows,
+    names_of,
+    npy_rows,
+    raw_rows,
+)
+from simplenet.serving.messages import Answer, Frame
 
-JSON = "application/json"
-NPY = "application/x-npy"
-RAW = "application/octet-stream"
-IMAGES = ("image/png", "image/jpeg")
 EXPECTED_TYPES = f"{JSON}, {IMAGES[0]}, {IMAGES[1]}, {RAW}, {NPY} or multipart/form-data with a field 'data'"
-
-MAX_IMAGE_PIXELS = 16_777_216  # 4096 x 4096: a larger picture is a decompression bomb, not a digit
-SMALL_SIDE = 8  # a transparent image is made this many times the model's before it is blended
-_NUMBERS = frozenset((int, float))
 Bytes = (bytes, bytearray, memoryview)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the model takes and gives: numbers in a row, and the label of each class."""
-
-    input_size: int
-    classes: tuple[str, ...]
-
-    @property
-    def side(self) -> int | None:
-        """Pixels along the edge where a row is a square image, else None."""
-        side = math.isqrt(self.input_size)
-        return side if side * side == self.input_size else None
-
-    @property
-    def row(self) -> str:
-        """How a message describes one row."""
-        return f"{self.input_size} numbers" + (f" or {self.side}x{self.side}" if self.side else "")
 
 
 @dataclass(frozen=True)
@@ -56,6 +41,14 @@ class Request:
     rows: np.ndarray
     top_k: int
     answer: str
+
+
+def decode_or_refuse(frame: Frame, shape: Shape) -> Request | RequestError:
+    """`decode` a frame; what is wrong with it comes back instead."""
+    try:
+        return decode(frame.fields, frame.headers, shape)
+    except RequestError as error:
+        return error
 
 
 def decode(fields: Mapping[str, Any], headers: Mapping[str, Any], shape: Shape) -> Request:
@@ -85,42 +78,85 @@ def decode(fields: Mapping[str, Any], headers: Mapping[str, Any], shape: Shape) 
     return Request(rows, _top_k(parameters, shape), answer)
 
 
-def encode(probabilities: np.ndarray, request: Request, shape: Shape) -> tuple[bytes, str]:
-    """One response from the probabilities of its rows, `(n, num_classes)` float32.
+def encode_all(requests: Sequence[Request | RequestError], probabilities: np.ndarray, shape: Shape) -> list[Answer]:
+    """The answer to each request of a batch.
 
-    Returns:
-        The body and its Content-Type.
-
-    Raises:
-        RequestError: the network overflowed: finite rows, but so large that a probability is no number.
+    Args:
+        requests: decoded, or why not.
+        probabilities: of all the decoded requests' rows, one after another, `(rows, num_classes)` float32.
+        shape: what the model takes and gives.
     """
-    answered = np.isfinite(probabilities).all(axis=1)
-    if not answered.all():
-        raise RequestError(
-            f"row {int(answered.argmin())}: expected numbers that the network can answer (usually 0 to 1), "
-            "found some so large that it overflows"
-        )
-    if request.answer == RAW:
-        return probabilities.astype("<f4", copy=False).tobytes(), RAW
-    if request.answer == NPY:
-        buffer = io.BytesIO()
-        np.save(buffer, probabilities, allow_pickle=False)
-        return buffer.getvalue(), NPY
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, : request.top_k]
-    values = np.take_along_axis(probabilities, best, axis=1).tolist()
-    predictions = []
-    for indices, row in zip(best.tolist(), values, strict=True):
+    sound = bool(np.isfinite(probabilities).all())
+    deepest = max((r.top_k for r in requests if isinstance(r, Request) and r.answer == JSON), default=0)
+    ranking = _Ranking(probabilities, deepest, shape) if deepest else None
+    answers, at = [], 0
+    for request in requests:
+        if isinstance(request, RequestError):
+            answers.append(encode_error(request))
+            continue
+        end = at + len(request.rows)
+        part = probabilities[at:end]
+        if not sound and not np.isfinite(part).all():
+            answers.append(encode_error(_overflow(part)))
+        elif request.answer == JSON and ranking is not None:
+            answers.append(Answer(ranking.encode(at, end, request.top_k), JSON))
+        else:
+            answers.append(Answer(_encode_array(part, request.answer), request.answer))
+        at = end
+    return answers
+
+
+class _Ranking:
+    """The most probable classes of every row of a batch, found at once.
+
+    Args:
+        probabilities: `(rows, num_classes)` float32.
+        deepest: how many of them any request wants.
+        shape: which has the labels.
+    """
+
+    def __init__(self, probabilities: np.ndarray, deepest: int, shape: Shape) -> None:
+        if deepest == 1:
+            best = probabilities.argmax(axis=1)[:, None]
+        else:
+            best = np.argsort(-probabilities, axis=1, kind="stable")[:, :deepest]
+        self.best = best.tolist()
+        self.values = np.take_along_axis(probabilities, best, axis=1).tolist()
+        self.classes = shape.classes
+
+    def encode(self, start: int, end: int, top_k: int) -> bytes:
+        """The JSON answer for the rows from `start` to `end`."""
+        return orjson.dumps({"predictions": [self._prediction(row, top_k) for row in range(start, end)]})
+
+    def _prediction(self, row: int, top_k: int) -> dict[str, Any]:
         ranked = [
-            {"label": shape.classes[index], "index": index, "probability": probability}
-            for index, probability in zip(indices, row, strict=True)
+            {"label": self.classes[index], "index": index, "probability": probability}
+            for index, probability in zip(self.best[row][:top_k], self.values[row][:top_k], strict=True)
         ]
-        predictions.append(ranked[0] if request.top_k == 1 else {**ranked[0], "top_k": ranked})
-    return orjson.dumps({"predictions": predictions}), JSON
+        return ranked[0] if top_k == 1 else {**ranked[0], "top_k": ranked}
 
 
-def encode_error(error: RequestError) -> tuple[bytes, str]:
-    """The body and Content-Type that answer a wrong request."""
-    return orjson.dumps({"code": error.status, "type": error.type, "message": str(error)}), JSON
+def _encode_array(probabilities: np.ndarray, form: str) -> bytes:
+    if form == RAW:
+        return probabilities.astype("<f4", copy=False).tobytes()
+    buffer = io.BytesIO()
+    np.save(buffer, probabilities, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _overflow(probabilities: np.ndarray) -> RequestError:
+    """Why finite rows have no answer: they are so large that the network overflows."""
+    row = int(np.isfinite(probabilities).all(axis=1).argmin())
+    return RequestError(
+        f"row {row}: expected numbers that the network can answer (usually 0 to 1), "
+        "found some so large that it overflows"
+    )
+
+
+def encode_error(error: RequestError) -> Answer:
+    """What answers a wrong request."""
+    body = orjson.dumps({"code": error.status, "type": error.type, "message": str(error)})
+    return Answer(body, JSON, error.status, error.type)
 
 
 def _decode_body(body: Any, content_type: str, shape: Shape) -> tuple[np.ndarray, dict[str, Any]]:
@@ -128,19 +164,19 @@ def _decode_body(body: Any, content_type: str, shape: Shape) -> tuple[np.ndarray
     if isinstance(body, str) and content_type != JSON:  # TorchServe's own decoding of text
         body = body.encode()
     if not isinstance(body, Bytes):  # TorchServe's own decoding of JSON: any JSON value
-        return _json_rows(body, shape)
+        return json_rows(body, shape)
     data = memoryview(body)
     if not data.nbytes:
         raise RequestError("body: expected one or more rows, found an empty body")
     kind = content_type or _sniff(bytes(data[:16]))
     if kind == JSON:
-        return _json_rows(_parse_json(data), shape)
+        return json_body(data, shape)
     if kind in IMAGES:
-        return _image_row(data, kind, shape), {}
+        return image_row(data, kind, shape), {}
     if kind == RAW:
-        return _raw_rows(data, shape), {}
+        return raw_rows(data, shape), {}
     if kind == NPY:
-        return _npy_rows(data, shape), {}
+        return npy_rows(data, shape), {}
     raise UnsupportedMediaTypeError(f"Content-Type: expected {EXPECTED_TYPES}; found {content_type or 'none'}")
 
 
@@ -153,9 +189,9 @@ def _decode_form(
             f"Content-Type: expected {EXPECTED_TYPES}; found {content_type} (curl -d: add -H 'Content-Type: {JSON}')"
         )
     if "data" not in fields:
-        raise RequestError(f"form: expected a field 'data', found {_names(fields)}")
+        raise RequestError(f"form: expected a field 'data', found {names_of(fields)}")
     if unknown := [name for name in fields if name not in ("data", "top_k")]:
-        raise RequestError(f"form: expected the fields 'data' and 'top_k', found {_names(unknown)}")
+        raise RequestError(f"form: expected the fields 'data' and 'top_k', found {names_of(unknown)}")
     part = headers.get("data")
     part_type = _media_type(str((part or {}).get("content-type") or "")) if isinstance(part, Mapping) else ""
     data = fields["data"]
@@ -176,157 +212,10 @@ def _form_number(value: Any) -> Any:
     return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
 
 
-def _parse_json(data: memoryview) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"body: expected valid JSON, found {error}") from error
-
-
-def _json_rows(body: Any, shape: Shape) -> tuple[np.ndarray, dict[str, Any]]:
-    """Rows and parameters of `{"instances": [row, …], "parameters": {…}}`."""
-    if not isinstance(body, dict):
-        raise RequestError(f'body: expected an object {{"instances": [row, …]}}, found {_describe(body)}')
-    if unknown := [name for name in body if name not in ("instances", "parameters")]:
-        raise RequestError(f"body: expected the fields 'instances' and 'parameters', found {_names(unknown)}")
-    if "instances" not in body:
-        raise RequestError(f"instances: expected a list of rows, found {_names(body)} in the body")
-    instances = body["instances"]
-    if not isinstance(instances, list) or not instances:
-        raise RequestError(f"instances: expected a list of one or more rows, found {_describe(instances)}")
-    parameters = body.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise RequestError(f"parameters: expected an object, found {_describe(parameters)}")
-    if unknown := [name for name in parameters if name != "top_k"]:
-        raise RequestError(f"parameters: expected 'top_k', found {_names(unknown)}")
-    flat = [_flat_row(row, index, shape) for index, row in enumerate(instances)]
-    try:
-        with np.errstate(over="ignore"):
-            rows = np.array(flat, dtype=np.float32)
-    except OverflowError as error:  # a whole number beyond any float
-        raise RequestError(
-            f"instances: expected numbers that fit a float32, found one that does not: {error}"
-        ) from error
-    return _finite(rows, "instances"), parameters
-
-
-def _flat_row(row: Any, index: int, shape: Shape) -> list[float]:
-    """One row of JSON as a flat list of numbers; strings, null and booleans are not numbers."""
-    where = f"instances[{index}]"
-    if not isinstance(row, list):
-        raise RequestError(f"{where}: expected a row of {shape.row}, found {_describe(row)}")
-    if shape.side and len(row) == shape.side and all(type(line) is list for line in row):
-        for number, line in enumerate(row):
-            if len(line) != shape.side:
-                raise RequestError(f"{where}[{number}]: expected {shape.side} numbers, found {len(line)}")
-        row = [value for line in row for value in line]
-    if len(row) != shape.input_size:
-        raise RequestError(f"{where}: expected a row of {shape.row}, found {len(row)}")
-    if not _NUMBERS.issuperset(map(type, row)):
-        position = next(i for i, value in enumerate(row) if type(value) not in _NUMBERS)
-        raise RequestError(f"{where}[{position}]: expected a number, found {_describe(row[position])}")
-    numbers: list[float] = row
-    return numbers
-
-
-def _image_row(data: memoryview, content_type: str, shape: Shape) -> np.ndarray:
-    """One image as a row `(1, input_size)` float32: grey, resized, scaled to 0..1."""
-    if shape.side is None:
-        raise UnsupportedMediaTypeError(
-            f"Content-Type: this model takes rows of {shape.input_size} numbers, which is no square image; "
-            f"expected {JSON}, {RAW} or {NPY}, found {content_type}"
-        )
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MAX_IMAGE_PIXELS:
-                raise PayloadTooLargeError(
-                    f"image: expected at most {MAX_IMAGE_PIXELS} pixels, found {image.width}x{image.height}"
-                )
-            grey = _grey(ImageOps.exif_transpose(image), shape.side)
-    except RequestError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # pillow's own limit
-        raise PayloadTooLargeError(f"image: expected at most {MAX_IMAGE_PIXELS} pixels, found more: {error}") from error
-    except UnidentifiedImageError as error:  # whose own message names a Python object
-        raise RequestError("image: expected a readable PNG or JPEG, found another kind of file") from error
-    except Exception as error:  # pillow raises many kinds for a damaged image; each means the same to the client
-        raise RequestError(f"image: expected a readable PNG or JPEG, found one that is not: {error}") from error
-    if grey.size != (shape.side, shape.side):
-        grey = grey.resize((shape.side, shape.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return np.asarray(grey, dtype=np.float32).reshape(1, -1) / 255
-
-
-def _grey(image: Image.Image, side: int) -> Image.Image:
-    """8-bit grey; what is transparent becomes black, 16-bit values lose their low byte."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        colour = image.convert("RGBA")
-        if max(colour.size) > SMALL_SIDE * side:
-            # Blending 16 million pixels takes a second, and a batch of such would outlast the worker's time limit.
-            fewer = (min(colour.width, SMALL_SIDE * side), min(colour.height, SMALL_SIDE * side))
-            colour = colour.convert("RGBa").resize(fewer, Image.Resampling.BILINEAR, reducing_gap=3.0).convert("RGBA")
-        black = Image.new("RGBA", colour.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, colour).convert("L")
-    return image.convert("L")
-
-
-def _raw_rows(data: memoryview, shape: Shape) -> np.ndarray:
-    """Little-endian float32, `(n, input_size)`."""
-    if len(data) % (4 * shape.input_size):
-        raise RequestError(
-            f"body: expected a multiple of {4 * shape.input_size} bytes (rows of {shape.input_size} float32), "
-            f"found {len(data)} bytes"
-        )
-    return _finite(np.frombuffer(data, dtype="<f4").reshape(-1, shape.input_size), "body")
-
-
-def _npy_rows(data: memoryview, shape: Shape) -> np.ndarray:
-    """A .npy array `(n, input_size)` or `(n, side, side)`: floats, or uint8 scaled to 0..1.
-
-    Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-    """
-    array = _read_npy(data, shape)
-    rows = array.reshape(len(array), shape.input_size)
-    if rows.dtype == np.uint8:
-        return rows.astype(np.float32) / 255
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _finite(rows.astype(np.float32), "array")
-
-
-def _read_npy(data: memoryview, shape: Shape) -> np.ndarray:
-    """The array, if its header is honest about what follows; nothing is unpickled."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        dims, fortran_order, dtype = readers[version](stream)
-    except Exception as error:  # the header is a Python literal: a damaged one fails in many ways
-        raise RequestError(f"array: expected a .npy file of version 1 or 2, found none: {error}") from error
-    if dtype.kind != "f" and dtype != np.uint8:
-        raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {str(dtype)[:64]}")
-    form = f"(n, {shape.input_size})" + (f" or (n, {shape.side}, {shape.side})" if shape.side else "")
-    fits = dims[1:] == (shape.input_size,) or (shape.side and dims[1:] == (shape.side, shape.side))
-    if not fits or dims[0] < 1:
-        raise RequestError(f"array: expected shape {form} with n of at least 1, found {str(dims)[:64]}")
-    found = len(data) - stream.tell()
-    expected = math.prod(dims) * dtype.itemsize
-    if found != expected:
-        raise RequestError(f"array: expected {expected} bytes after the header for shape {dims}, found {found}")
-    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(dims, order="F" if fortran_order else "C")
-
-
-def _finite(rows: np.ndarray, where: str) -> np.ndarray:
-    if not np.isfinite(rows).all():
-        row, position = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
-        raise RequestError(f"{where}[{row}][{position}]: expected a finite float32, found {rows[row, position]}")
-    return rows
-
-
 def _top_k(parameters: Mapping[str, Any], shape: Shape) -> int:
     value = parameters.get("top_k", 1)
     if type(value) is not int or not 1 <= value <= len(shape.classes):
-        raise RequestError(f"top_k: expected a whole number from 1 to {len(shape.classes)}, found {_describe(value)}")
+        raise RequestError(f"top_k: expected a whole number from 1 to {len(shape.classes)}, found {describe(value)}")
     return value
 
 
@@ -352,21 +241,3 @@ def _answer_form(accept: str) -> str:
         if media in (JSON, NPY, RAW):
             return media
     return JSON
-
-
-def _describe(value: Any) -> str:
-    """A value in a message: short, as JSON writes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (int, float)):
-        return str(value)[:32]
-    if isinstance(value, str):
-        return f"the string {json.dumps(value[:32])}"
-    if isinstance(value, list):
-        return f"a list of {len(value)}" if value else "an empty list"
-    return f"an object with {_names(value)}" if isinstance(value, Mapping) else type(value).__name__
-
-
-def _names(names: Any) -> str:
-    listed = [str(name)[:32] for name in names]
-    return ", ".join(repr(name) for name in listed[:5]) + (" …" if len(listed) > 5 else "") if listed else "none"

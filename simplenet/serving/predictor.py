@@ -16,7 +16,7 @@ from simplenet.checkpoint import restore
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
 from simplenet.errors import ArchiveError
-from simplenet.serving.codec import Shape
+from simplenet.serving.formats import Shape
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ def decode(body: object, content_type: str, shape: codec.Shape = SMALL, **header
 def refusal(body: object, content_type: str, shape: codec.Shape = SMALL) -> str:
     with pytest.raises(RequestError) as caught:
         decode(body, content_type, shape)
-    answer = orjson.loads(codec.encode_error(caught.value)[0])
+    answer = orjson.loads(codec.encode_error(caught.value).body)
     assert answer.keys() == {"code", "type", "message"}
     assert 400 <= answer["code"] < 500
     assert len(answer["message"].splitlines()) == 1
@@ -60,7 +60,7 @@ def test_arbitrary_bytes_never_raise_anything_but_a_request_error(body, content_
     try:
         decode(bytearray(body), content_type)
     except RequestError as error:
-        orjson.loads(codec.encode_error(error)[0])
+        orjson.loads(codec.encode_error(error).body)
 
 
 @given(json_values)
@@ -69,7 +69,7 @@ def test_arbitrary_json_never_raises_anything_but_a_request_error(value):
         try:
             decode(body, JSON)
         except RequestError as error:
-            assert orjson.loads(codec.encode_error(error)[0])["message"].isprintable()
+            assert orjson.loads(codec.encode_error(error).body)["message"].isprintable()
 
 
 @given(
@@ -81,7 +81,7 @@ def test_an_npy_header_that_lies_never_raises_anything_but_a_request_error(shape
     try:
         decode(npy_header(shape, data, descr), NPY)
     except RequestError as error:
-        orjson.loads(codec.encode_error(error)[0])
+        orjson.loads(codec.encode_error(error).body)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,9 @@ PROBABILITIES = np.array([[0.25, 0.5, 0.25], [0.125, 0.125, 0.75]], np.float32)
 
 def answer(accept: str = "", top_k: int = 1) -> tuple[bytes, str]:
     request = decode(instances([1, 2, 3, 4], top_k=top_k), JSON, Accept=accept)
-    return codec.encode(PROBABILITIES, request, SMALL)
+    two_rows = codec.Request(np.concatenate([request.rows] * 2), request.top_k, request.answer)
+    (found,) = codec.encode_all([two_rows], PROBABILITIES, SMALL)
+    return found.body, found.content_type
 
 
 def test_predictions_name_label_index_and_probability():
@@ -257,8 +259,10 @@ def test_an_answer_that_is_no_number_is_refused_and_never_null():
     request = decode(instances([3e38, -3e38, 0, 0]), JSON)
     probabilities = np.array([[0.5, 0.25, 0.25], [np.nan, np.nan, np.nan]], np.float32)
     for answer in (JSON, NPY, RAW):
-        with pytest.raises(RequestError, match="row 1: expected numbers that the network can answer"):
-            codec.encode(probabilities, codec.Request(request.rows, 1, answer), SMALL)
+        two_rows = codec.Request(np.concatenate([request.rows] * 2), 1, answer)
+        (found,) = codec.encode_all([two_rows], probabilities, SMALL)
+        assert found.status == 400
+        assert "row 1: expected numbers that the network can answer" in orjson.loads(found.body)["message"]
 
 
 def test_a_compressed_body_is_415_with_its_coding():

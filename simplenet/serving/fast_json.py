@@ -1,0 +1,48 @@
+"""Rows of JSON without a Python object per number, where pysimdjson is installed.
+
+It takes the common form alone, `{"instances": [[number, …], …], "parameters": {…}}` with flat rows, and leaves all
+else to the codec's careful reader, which also finds the words for what is wrong.
+"""
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+simdjson: Any
+try:
+    simdjson = import_module("simdjson")
+except ImportError:  # a stock TorchServe: the careful reader takes everything
+    simdjson = None
+
+_parser: Any = None
+
+
+def parse(body: bytes, input_size: int) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """The rows `(n, input_size)` float32 and the parameters of a body in the common form; None for any other body."""
+    global _parser  # noqa: PLW0603 - one parser keeps its memory from request to request
+    if simdjson is None:
+        return None
+    try:
+        if _parser is None:
+            _parser = simdjson.Parser()
+        return _rows(_parser.parse(body), body, input_size)
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError):
+        _parser = None  # it may still be held by what failed
+        return None
+
+
+def _rows(document: Any, body: bytes, input_size: int) -> tuple[np.ndarray, dict[str, Any]] | None:
+    names = list(document.keys()) if isinstance(document, simdjson.Object) else []
+    if sorted(names) not in (["instances"], ["instances", "parameters"]):
+        return None
+    instances, options = document["instances"], {}
+    if len(names) > 1:
+        options = document["parameters"].as_dict()
+    # as_buffer would flatten lists in a row: there must be one bracket for the list and one for each row.
+    flat = isinstance(instances, simdjson.Array) and body.count(b"[") == len(instances) + 1 > 1
+    if not flat or not all(isinstance(row, simdjson.Array) and len(row) == input_size for row in instances):
+        return None
+    with np.errstate(over="ignore"):
+        rows = np.frombuffer(instances.as_buffer(of_type="d"), np.float64).astype(np.float32).reshape(-1, input_size)
+    return (rows, options) if np.isfinite(rows).all() and not set(options) - {"top_k"} else None

@@ -1,0 +1,79 @@
+"""What no server can exceed: the network alone in one process, and TorchServe's front without a model behind it."""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import closed_loop, loads, processes
+from benchmarks.envs import ENVS
+from benchmarks.measure import Advance
+from benchmarks.registry import OURS, PORTS, PROGRAMS
+
+ROWS = (1, 64, 1024, 4096)
+
+
+def in_process(work: Path, threads: int, seconds: float) -> list[dict[str, Any]]:
+    """Rows a second of softmax(network(rows)) for each size of batch, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / "in_process.py"), str(threads), str(seconds), *map(str, ROWS)],
+        env={**os.environ, "BENCH_WEIGHTS": str(work / "weights.pt")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60 + 10 * seconds,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def frontend(work: Path, seconds: int, advance: Advance) -> dict[str, Any]:
+    """Our frontend, with requests that never reach a worker.
+
+    TorchServe closes the connection after every 4xx answer, so the POST to a model that does not exist also pays for a
+    new connection each time. GET /ping keeps it; sent with the same body, it is read in full before the answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="b", dir=work) as name:
+        folder = Path(name)
+        port = processes.free_ports(PORTS)
+        environment = OURS.process_environment(port, folder)
+        program = [str(OURS.python()), str(PROGRAMS / OURS.program)]
+        log = ENVS / "ceiling.log"
+        with log.open("wb") as output:
+            subprocess.run(
+                [*program, "prepare"], env=environment, stdout=output, stderr=output, check=True, timeout=120
+            )
+        with processes.started([*program, "serve"], environment, folder, log) as (_, process):
+            processes.wait_until(lambda: _answers(port), process, 120)
+            return _measure_frontend(f"http://127.0.0.1:{port}", folder, seconds, advance)
+
+
+def _measure_frontend(url: str, folder: Path, seconds: int, advance: Advance) -> dict[str, Any]:
+    missing, ping = f"{url}/predictions/no-such-model", f"{url}/ping"
+    result = {}
+    for kind in ("json", "raw"):
+        bodies = [loads.plain_body(kind, 1)]
+        for name, address, method in (("404", missing, "POST"), ("ping", ping, "GET")):
+            advance(f"frontend: {name}, {kind} body")
+            for seconds_now in (1, seconds):  # the first warms up
+                answers = closed_loop.send(address, bodies, folder, 64, seconds_now, method)
+            result[f"{kind}_{name}_per_s"] = answers["answered_per_s"]
+    advance("frontend: GET /ping")
+    result["ping_per_s"] = closed_loop.get(ping, 64, seconds)["requests_per_s"]
+    return result
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == 200
+    except OSError:
+        time.sleep(0.05)
+        return False
+    finally:
+        connection.close()

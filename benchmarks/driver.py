@@ -1,0 +1,141 @@
+"""Measure SimpleNet Serve and its peers in one run, and write the report: see scripts/bench --help."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks import ceilings, closed_loop, envs, machine, measure, report
+from benchmarks.registry import OURS, OURS_AGAIN, OURS_LATENCY, Peer, chosen
+from simplenet import load_model_for_inference
+
+HERE = Path(__file__).resolve().parent
+OPEN_LOOP_STEPS = 4  # two kinds of request at two rates
+CEILING_STEPS = 8
+console = Console()
+
+
+def main(
+    peers: Annotated[str, typer.Option(help="Names separated by commas, all, or nothing for ours alone.")] = "all",
+    rounds: Annotated[int, typer.Option(min=1, help="Every load is measured so often; medians are reported.")] = 3,
+    seconds: Annotated[int, typer.Option(min=1, help="Of each measurement.")] = 2,
+    quick: Annotated[bool, typer.Option("--quick", help="Two minutes: ours alone, one round of a second.")] = False,
+    output: Annotated[Path, typer.Option(help="Folder of the report.")] = HERE / "results",
+) -> None:
+    """Start each server, check its answers, load it, and write JSON, a table and plots."""
+    if quick:
+        peers, rounds, seconds = "", 1, 1
+    others = chosen(peers)
+    wrk = closed_loop.version()
+    order = (OURS, OURS_LATENCY, *others, *((OURS_AGAIN,) if others else ()))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    started = time.monotonic()
+    results: dict[str, Any] = {
+        "machine": {**machine.describe(), "wrk": wrk},
+        "settings": {"rounds": rounds, "seconds": seconds, "command": " ".join(["scripts/bench", *sys.argv[1:]])},
+        "peers": [],
+    }
+    envs.ENVS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        _run(order, Path(name), results, rounds, seconds)
+    results["settings"]["minutes"] = round((time.monotonic() - started) / 60, 1)
+    stem = "quick" if quick else "serving"
+    _write(results, output, stem)
+
+
+def _run(order: tuple[Peer, ...], work: Path, results: dict[str, Any], rounds: int, seconds: int) -> None:
+    reference = _prepare(work)
+    with _progress(CEILING_STEPS + sum(_steps(peer, rounds) for peer in order)) as bar:
+        advance = bar.stage("ceilings", CEILING_STEPS)
+        results["ceilings"] = _ceilings(work, seconds, advance)
+        for peer in order:
+            advance = bar.stage(peer.name, _steps(peer, rounds))
+            measured = measure.measure(peer, reference, work, rounds, seconds, advance)
+            results["peers"].append(measured)
+            if measured["status"] != "ok":
+                console.print(f"{peer.label}: {measured['reason']}", markup=False)
+        bar.finish()
+
+
+def _prepare(work: Path) -> measure.Reference:
+    """Train a checkpoint, export its weights for the peers, and take the reference from the library."""
+    checkpoint = work / "simplenet.pt"
+    simplenet = Path(sys.executable).parent / "simplenet"
+    subprocess.run([simplenet, "train", "--epochs", "1", "--output", checkpoint], check=True, capture_output=True)
+    model = load_model_for_inference(checkpoint)
+    torch.save(model.state_dict(), work / "weights.pt")
+
+    @torch.inference_mode()
+    def reference(rows: np.ndarray) -> np.ndarray:
+        return torch.softmax(model(torch.from_numpy(rows)), dim=1).numpy()
+
+    return reference
+
+
+def _ceilings(work: Path, seconds: int, advance: measure.Advance) -> dict[str, Any]:
+    in_process = []
+    for threads in sorted({1, os.cpu_count() or 1}):
+        advance(f"in process, {threads} threads")
+        in_process += ceilings.in_process(work, threads, seconds / 2)
+    return {"in_process": in_process, "frontend": ceilings.frontend(work, seconds, advance)}
+
+
+def _steps(peer: Peer, rounds: int) -> int:
+    offered = [load for load in peer.wanted() if peer.reason_missing(load.kind) is None]
+    return 2 + len(offered) * (1 + rounds) + OPEN_LOOP_STEPS
+
+
+class Bar:
+    """One bar for the whole run; a stage that ends early is filled up when the next begins."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.task = progress, progress.add_task("", total=total)
+        self.end = 0
+
+    def stage(self, name: str, steps: int) -> measure.Advance:
+        self.progress.update(self.task, completed=self.end, description=name)
+        self.end += steps
+        return lambda step: self.progress.update(self.task, advance=1, description=f"{name}: {step}")
+
+    def finish(self) -> None:
+        self.progress.update(self.task, completed=self.end, description="done")
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Bar]:
+    columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as progress:
+        yield Bar(progress, total)
+
+
+def _write(results: dict[str, Any], output: Path, stem: str) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / f"{stem}.json"
+    file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    (output / f"{stem}.md").write_text(report.markdown(results))
+    report.show(results, console)
+    python = envs.ensure("driver", HERE / "requirements.txt", torch=False)
+    subprocess.run([python, HERE / "plots.py", file], check=True, timeout=120)
+    console.print(f"wrote {stem}.json, {stem}.md and plots to {output}", markup=False)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    typer.run(main)

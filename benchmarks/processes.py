@@ -1,0 +1,137 @@
+"""A peer's processes: start, ready, what they use, stop. None outlives the run.
+
+Every process is found by a mark in its environment, which children inherit: also those that a server puts into
+sessions of their own or leaves to init.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+MARK = "SIMPLENET_BENCH_RUN"
+STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.01
+Popen = subprocess.Popen[bytes]
+
+
+class Group:
+    """All processes of one run."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+
+    def members(self) -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if _mark_of(process) == self.mark]
+
+    def cpu_s(self, members: list[psutil.Process]) -> float:
+        """CPU seconds that these processes have used so far, those of the system included."""
+        total = 0.0
+        for process in members:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    def memory(self) -> list[dict[str, object]]:
+        """Of each process its role and rss, pss, uss in MiB, the largest first."""
+        rows = []
+        for process in self.members():
+            with contextlib.suppress(psutil.Error):
+                used = process.memory_full_info()
+                sizes = {name: round(getattr(used, name) / 2**20, 1) for name in ("rss", "pss", "uss")}
+                rows.append({"role": _role(process), **sizes})
+        return sorted(rows, key=lambda row: -row["pss"])
+
+    def stop(self) -> None:
+        """Ask politely, then kill whatever is left."""
+        for number, timeout_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
+            members = self.members()
+            for process in members:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+            psutil.wait_procs(members, timeout=timeout_s)
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str], cwd: Path, log: Path) -> Iterator[tuple[Group, Popen]]:
+    """Run `command` until the body ends; then nothing of it is left, whatever ended the body."""
+    group = Group()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**environment, MARK: group.mark},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            yield group, process
+        finally:
+            _stop_first(process)
+            group.stop()
+
+
+def wait_until(ready: Callable[[], bool], process: Popen, timeout_s: float) -> float:
+    """Seconds until `ready()`.
+
+    Raises:
+        TimeoutError: it never was.
+        RuntimeError: the process ended before.
+    """
+    start = time.monotonic()
+    while not ready():
+        if process.poll() is not None:
+            raise RuntimeError(f"ended with status {process.returncode}")
+        if time.monotonic() - start > timeout_s:
+            raise TimeoutError(f"no right answer within {timeout_s:.0f} s")
+        time.sleep(_POLL_S)
+    return time.monotonic() - start
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` consecutive free ports."""
+    for base in range(21000 + os.getpid() % 1000 * 10, 60000, count):
+        if all(_is_free(base + offset) for offset in range(count)):
+            return base
+    raise RuntimeError(f"no {count} consecutive free ports")
+
+
+def _stop_first(process: Popen) -> None:
+    """Let the server end its own children in its own way."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_TIMEOUT_S)
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(MARK)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _role(process: psutil.Process) -> str:
+    command = " ".join(process.cmdline())
+    if "org.pytorch.serve.ModelServer" in command or "tritonserver" in process.name():
+        return "frontend"
+    return "worker" if "model_service_worker" in command else process.name()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return True
+    return False

@@ -1,0 +1,131 @@
+"""The servers that are compared: how each is started and what it offers."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import envs, loads
+
+PROGRAMS = Path(__file__).resolve().parent / "peers"
+PORTS = 8  # consecutive ports that a peer may use
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One server, or one way of starting it; `program` and its pins lie in benchmarks/peers/."""
+
+    name: str
+    label: str
+    program: str
+    path: str
+    package: str  # whose version the report names
+    missing: Mapping[str, str] = field(default_factory=dict)  # kind of request to the reason why it is not offered
+    protocol_v2: bool = False
+    batches: bool = True
+    prepares: bool = False  # the program has a step `prepare`, which is not part of the time to start
+    own_environment: bool = True
+    distribution_python: bool = False
+    torchserve: bool = False  # workers can be added over its management port, the one after the first
+    environment: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()  # names of the loads to run; all of them by default
+
+    def python(self) -> Path:
+        """The interpreter of its environment, which is made on first use.
+
+        Raises:
+            envs.Unavailable: it cannot be had here.
+        """
+        if not self.own_environment:
+            return Path(sys.executable)
+        name = self.program.removesuffix(".py").removesuffix("_peer")
+        return envs.ensure(name, PROGRAMS / f"{name}.txt", distribution_python=self.distribution_python)
+
+    def wanted(self) -> tuple[loads.Load, ...]:
+        return tuple(load for load in loads.LOADS if not self.only or load.name in self.only)
+
+    def reason_missing(self, kind: str) -> str | None:
+        """Why it does not take this kind of request, or None where it does."""
+        if kind == "mixed":
+            return next((self.missing[part] for part, _ in loads.MIXED if part in self.missing), None)
+        return self.missing.get(kind)
+
+    def body(self, kind: str, rows: int) -> loads.Body:
+        return (loads.protocol_v2_body if self.protocol_v2 else loads.plain_body)(kind, rows)
+
+    def bodies(self, load: loads.Load) -> list[loads.Body]:
+        parts = loads.MIXED if load.kind == "mixed" else ((load.kind, load.rows),)
+        return [self.body(kind, rows) for kind, rows in parts]
+
+    def process_environment(self, port: int, folder: Path) -> dict[str, str]:
+        """What its program reads: port, weights, a folder of its own; temporary files stay in that folder."""
+        return {
+            **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")},
+            "BENCH_PORT": str(port),
+            "BENCH_FOLDER": str(folder),
+            "BENCH_CHECKPOINT": str(folder.parent / "simplenet.pt"),
+            "BENCH_WEIGHTS": str(folder.parent / "weights.pt"),
+            "TMPDIR": str(folder),
+            **self.environment,
+        }
+
+
+TORCHSERVE_PATH = "/predictions/simplenet"
+NO_RAW = "takes no raw bytes beside JSON"
+NO_IMAGES = "no image input beside JSON"
+
+OURS = Peer(
+    "ours", "SimpleNet Serve", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
+    prepares=True, own_environment=False, torchserve=True,
+)  # fmt: skip
+OURS_AGAIN = Peer(
+    "ours-again", "SimpleNet Serve, once more at the end", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
+    prepares=True, own_environment=False,
+)  # fmt: skip
+OURS_LATENCY = Peer(
+    "ours-latency", "SimpleNet Serve, profile latency", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
+    prepares=True, own_environment=False, environment={"BENCH_PROFILE": "latency"},
+    only=("json, 1 row, 1 conn", "json, 1 row, 8 conn", "raw, 1 row, 1 conn", "raw, 1 row, 8 conn"),
+)  # fmt: skip
+
+OTHERS = (
+    Peer(
+        "stock_torchserve", "TorchServe, stock", "stock_torchserve.py", TORCHSERVE_PATH, "torchserve",
+        prepares=True, torchserve=True,
+    ),
+    Peer("fastapi", "FastAPI", "fastapi_peer.py", "/predict", "fastapi", batches=False),
+    Peer(
+        "triton", "Triton (PyTriton)", "triton_peer.py", "/v2/models/simplenet/infer", "nvidia-pytriton",
+        protocol_v2=True, distribution_python=True, missing={"png": "tensors only"},
+    ),
+    Peer(
+        "mlserver", "MLServer", "mlserver_peer.py", "/v2/models/simplenet/infer", "mlserver",
+        protocol_v2=True, missing={"raw": "raw tensors over gRPC only", "png": "tensors only"},
+    ),
+    Peer(
+        "ray_serve", "Ray Serve", "ray_serve_peer.py", "/predict", "ray",
+        environment={"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+    ),
+    Peer(
+        "litserve", "LitServe", "litserve_peer.py", "/predict", "litserve",
+        missing={"raw": NO_RAW, "png": NO_IMAGES},
+    ),
+    Peer(
+        "bentoml", "BentoML", "bentoml_peer.py", "/predict", "bentoml",
+        missing={"raw": NO_RAW, "png": NO_IMAGES},
+    ),
+)  # fmt: skip
+
+
+def chosen(names: str) -> tuple[Peer, ...]:
+    """The other servers of a comma-separated list; all of them for `all`, none for an empty one.
+
+    Raises:
+        SystemExit: a name is unknown.
+    """
+    by_name = {peer.name: peer for peer in OTHERS}
+    wanted = list(by_name) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise SystemExit(f"bench: --peers: expected {', '.join(by_name)}, found {', '.join(unknown)}")
+    return tuple(by_name[name] for name in wanted)

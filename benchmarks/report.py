@@ -1,0 +1,182 @@
+"""The report: the same tables on the terminal and in Markdown."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from benchmarks import goals, loads
+
+NOT_OFFERED = "not offered"
+ONE_ROW = [load.name for load in loads.LOADS if load.kind in ("json", "raw") and load.rows == 1]
+MANY_ROWS = [load.name for load in loads.LOADS if load.rows > 1]
+OTHER = [load.name for load in loads.LOADS if load.kind in ("png", "mixed")]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a line that says how to read it, the header and the rows."""
+
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Everything that was measured."""
+    peers = [peer for peer in results["peers"] if peer["status"] == "ok"]
+    found = [
+        Table("Goals", "The better of the first and the last run of ours counts.", *goals.table(results)),
+        _loads(peers, "Requests/s", "One row a request.", ONE_ROW, lambda load: _number(load["requests_per_s"])),
+        _loads(peers, "Latency", "p50 / p99 in ms, closed loop.", ONE_ROW, _latency),
+        _loads(peers, "Rows/s", "Many rows a request.", MANY_ROWS, lambda load: _number(load["rows_per_s"])),
+        _loads(
+            peers, "Images and mixed traffic", "Requests/s; mixed: JSON, raw, PNG, raw in turn.", OTHER,
+            lambda load: _number(load["requests_per_s"]),
+        ),
+        _open_loop(peers),
+        _resources(peers),
+        _ceilings(results["ceilings"]),
+    ]  # fmt: skip
+    failed = [[peer["label"], peer["reason"]] for peer in results["peers"] if peer["status"] != "ok"]
+    if failed:
+        found.append(
+            Table("Not measured", "Could not be installed, started, or did not answer right.", ["", "reason"], failed)
+        )
+    return found
+
+
+def markdown(results: dict[str, Any]) -> str:
+    parts = ["# Serving benchmark", "", _summary(results), ""]
+    for table in tables(results):
+        parts += [f"## {table.title}", "", table.note, "", _line(table.header), _line(["---"] * len(table.header))]
+        parts += [*map(_line, table.rows), ""]
+    return "\n".join(parts)
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    console.print(_summary(results), markup=False)
+    for table in tables(results):
+        shown = RichTable(*map(escape, table.header), title=escape(table.title), caption=escape(table.note))
+        for row in table.rows:
+            shown.add_row(*map(escape, row))
+        console.print(shown)
+
+
+def _summary(results: dict[str, Any]) -> str:
+    machine, settings = results["machine"], results["settings"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}; "
+        f"Python {machine['python']}, torch {machine['torch']}, {machine['wrk']}; {machine['date']}. "
+        f"Medians of {settings['rounds']} rounds of {settings['seconds']} s, `{settings['command']}`, "
+        f"{settings['minutes']} minutes. Clients and servers share the cores. Every server runs one worker; "
+        "the peers' network runs on one thread, ours as it comes. Answers were checked against the library's first."
+    )
+
+
+def _loads(peers: list[dict[str, Any]], title: str, note: str, names: list[str], cell: Any) -> Table:
+    rows = []
+    for peer in peers:
+        cells = [_cell(peer, name, cell) for name in names]
+        if any(cells):
+            rows.append([_label(peer), *cells])
+    return Table(title, note, ["", *names], rows)
+
+
+def _cell(peer: dict[str, Any], name: str, cell: Any) -> str:
+    if name in peer["not_offered"]:
+        return NOT_OFFERED
+    load = peer["loads"].get(name)
+    if load is None:
+        return ""
+    return cell(load) + (f" ({load['errors']} errors)" if load["errors"] else "")
+
+
+def _latency(load: dict[str, Any]) -> str:
+    return f"{_number(load['p50_ms'])} / {_number(load['p99_ms'])}"
+
+
+def _open_loop(peers: list[dict[str, Any]]) -> Table:
+    columns = [(kind, share) for kind in ("json", "raw") for share in (0.5, 0.8)]
+    rows = []
+    for peer in peers:
+        runs = {(run["kind"], run["share"]): run for run in peer["open_loop"]}
+        cells = [_open_cell(runs.get(column)) for column in columns]
+        if any(cells):
+            rows.append([_label(peer), *cells])
+    note = (
+        "p50 / p99 in ms from the intended start, at a fixed rate (in brackets, requests/s): a share of each server's "
+        "own throughput with 64 connections."
+    )
+    return Table("Open loop", note, ["", *(f"{kind}, {share:.0%}" for kind, share in columns)], rows)
+
+
+def _open_cell(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return ""
+    errors = f", {run['errors']} errors" if run["errors"] else ""
+    return f"{_latency(run)} ({_number(run['rate_per_s'])}{errors})"
+
+
+def _resources(peers: list[dict[str, Any]]) -> Table:
+    rows = []
+    for peer in peers:
+        memory = peer["memory_after_load"]
+        each = ", ".join(f"{row['role']} {row['pss']:.0f} / {row['uss']:.0f}" for row in memory[:4])
+        more = f" and {len(memory) - 4} more" if len(memory) > 4 else ""
+        second = peer.get("second_worker_mib")
+        cpu = [
+            _number(peer["loads"].get(name, {}).get("cpu_s_per_1000")) for name in (loads.JSON_AT_64, loads.RAW_AT_64)
+        ]
+        total = sum(row["pss"] for row in memory)
+        rows.append([_label(peer), _number(peer["start_s"]), *cpu, f"{total:.0f}", each + more, _number(second)])
+    header = [
+        "",
+        "start s",
+        "CPU s / 1,000 json",
+        "CPU s / 1,000 raw",
+        "MiB",
+        "largest processes",
+        "one more worker MiB",
+    ]
+    note = (
+        "Start: from the command to the first right answer. CPU: of all the server's processes, 64 connections. Memory "
+        "after the load: PSS of all processes, then PSS / USS of the largest; one more worker: what it adds to the PSS."
+    )
+    return Table("Start, CPU, memory", note, header, rows)
+
+
+def _ceilings(ceilings: dict[str, Any]) -> Table:
+    rows = [
+        [f"torch alone, {row['rows']} rows a call, {row['threads']} thread(s)", _number(row["rows_per_s"]), "rows/s"]
+        for row in ceilings["in_process"]
+    ]
+    front = ceilings["frontend"]
+    for text, key in (
+        ("JSON to a model that does not exist (closes the connection)", "json_404_per_s"),
+        ("raw to a model that does not exist (closes the connection)", "raw_404_per_s"),
+        ("GET /ping with the body of the JSON request (keeps the connection)", "json_ping_per_s"),
+        ("GET /ping with the body of the raw request (keeps the connection)", "raw_ping_per_s"),
+        ("GET /ping, no body", "ping_per_s"),
+    ):
+        rows.append([f"our frontend, {text}", _number(front[key]), "requests/s"])
+    return Table("Ceilings", "What no server on these cores can exceed.", ["", "", ""], rows)
+
+
+def _label(peer: dict[str, Any]) -> str:
+    version = peer["version"].split()[-1] if peer["version"] else ""
+    return f"{peer['label']} {version}".strip()
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -33,6 +33,21 @@ PROFILES = ("throughput", "latency")
 DEFAULT_PROFILE = "throughput"
 MAX_INFLATION = 100  # times an archive's own size; weights hardly shrink, so one that unpacks to more is a bomb
 
+# What a profile may set, with the least of each number: of TorchServe's model-config what this handler can use.
+# https://github.com/pytorch/serve/blob/master/frontend/archive/src/main/java/org/pytorch/serve/archive/model/ModelConfig.java
+_NUMBERS = {
+    "batchSize": 1,
+    "clientTimeoutInMills": 1,
+    "jobQueueSize": 1,
+    "maxBatchDelay": 0,
+    "maxRetryTimeoutInSec": 1,
+    "maxWorkers": 1,
+    "minWorkers": 1,
+    "responseTimeout": 1,
+    "startupTimeout": 1,
+}
+_OTHERS = {"deviceType": "cpu or gpu", "deviceIds": "a list of GPU numbers", "handler": "a mapping"}
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Loads the unpacked archive as a worker would, with the archive's own library.
 _TRIAL = """
@@ -171,7 +186,28 @@ def _settings(profile: str) -> dict[str, Any]:
         raise ArchiveError(f"profile: expected {expected} or a YAML file, found {profile!r}: {error}") from error
     if not isinstance(settings, dict):
         raise ArchiveError(f"{file}: expected the fields of a model-config, found {type(settings).__name__}")
+    for key, value in settings.items():
+        if wanted := _wrong_setting(key, value):
+            raise ArchiveError(f"{file}: {key}: expected {wanted}, found {value!r}")
     return settings
+
+
+def _wrong_setting(key: Any, value: Any) -> str | None:
+    """What was expected instead of this, which TorchServe would only warn of and replace by its default."""
+    if key in _NUMBERS:
+        return None if _is_number(value, _NUMBERS[key]) else f"a whole number, {_NUMBERS[key]} or more"
+    if key not in _OTHERS:
+        return f"one of {', '.join(sorted((*_NUMBERS, *_OTHERS)))} as the name of a setting"
+    valid = {
+        "deviceType": value in ("cpu", "gpu"),
+        "deviceIds": isinstance(value, list) and all(_is_number(device, 0) for device in value),
+        "handler": value is None or isinstance(value, dict),
+    }
+    return None if valid[key] else _OTHERS[key]
+
+
+def _is_number(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31
 
 
 def _verify(

@@ -99,6 +99,13 @@ MODULES = {
     "simplenet_handler.py": "",
     "list.yaml": "- 1\n",
     "bad.yaml": "a: [1,\n  b: {",
+    "many.yaml": "batchSize: many\n",
+    "true.yaml": "batchSize: true\n",
+    "huge.yaml": "maxBatchDelay: 2147483648\n",
+    "none.yaml": "responseTimeout:\n",
+    "devices.yaml": "deviceIds: [0, one]\n",
+    "handler.yaml": "handler: 3\n",
+    "unknown.yaml": "batchsize: 3\n",
 }
 
 
@@ -112,6 +119,13 @@ MODULES = {
         ({"profile": "fast"}, "profile: expected throughput, latency or a YAML file, found 'fast'"),
         ({"profile": "list.yaml"}, "list.yaml: expected the fields of a model-config, found list"),
         ({"profile": "bad.yaml"}, "profile: expected throughput, latency or a YAML file, found '.*bad.yaml'"),
+        ({"profile": "many.yaml"}, "many.yaml: batchSize: expected a whole number, 1 or more, found 'many'"),
+        ({"profile": "true.yaml"}, "batchSize: expected a whole number, 1 or more, found True"),
+        ({"profile": "huge.yaml"}, "maxBatchDelay: expected a whole number, 0 or more, found 2147483648"),
+        ({"profile": "none.yaml"}, "responseTimeout: expected a whole number, 1 or more, found None"),
+        ({"profile": "devices.yaml"}, r"deviceIds: expected a list of GPU numbers, found \[0, 'one'\]"),
+        ({"profile": "handler.yaml", "model_file": "net.py"}, "handler: expected a mapping, found 3"),
+        ({"profile": "unknown.yaml"}, "batchsize: expected one of batchSize, .*startupTimeout as the name"),
         ({"model_class": "Net"}, "--model-class: expected --model-file with it"),
         ({"model_file": "net.py"}, r"net.py: expected a class '' that is an nn.Module, found \['Net'\]"),
         ({"model_file": "net.py", "model_class": "Other"}, r"expected a class 'Other' that .*found \['Net'\]"),

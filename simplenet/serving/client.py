@@ -1,7 +1,6 @@
 """Ask a server for predictions."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +39,27 @@ def predict(url: str, file: str | os.PathLike[str], top_k: int = 1, timeout_s: f
         raise ClientError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         answer = requests.post(url, files=form, data={"top_k": str(top_k)}, timeout=timeout_s)
+    except ValueError as error:  # requests cannot make an address of it
+        raise ClientError(f"url: expected http://host:port, found {url!r}") from error
     except requests.RequestException as error:
         raise ClientError(f"{url}: no answer: {_reason(error)}; is the server running?") from error
     if not answer.ok:
         raise ClientError(f"{path}: {answer.status_code}: {_message(answer)}")
-    predictions: list[dict[str, Any]] = answer.json()["predictions"]
+    return _predictions(answer, url)
+
+
+def _predictions(answer: requests.Response, url: str) -> list[dict[str, Any]]:
+    """What the server predicted; an answer of another form comes from another server."""
+    try:
+        predictions: list[dict[str, Any]] = answer.json()["predictions"]
+        entries = [one for row in predictions for one in (row, *row.get("top_k", ()))]
+        if not all(isinstance(one["label"], str) and isinstance(one["probability"], (int, float)) for one in entries):
+            raise TypeError
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ClientError(
+            f"{url}: expected predictions, found {answer.text[:80]!r}; is this a SimpleNet server?"
+        ) from error
     return predictions
-
-
-def predict_all(
-    url: str, files: Sequence[str | os.PathLike[str]], top_k: int = 1
-) -> list[tuple[str, list[dict[str, Any]]]]:
-    """`predict` for each file, in order, with its name."""
-    return [(str(file), predict(url, file, top_k)) for file in files]
 
 
 def _message(answer: requests.Response) -> str:

@@ -1,9 +1,11 @@
 """The `simplenet` command: one function a verb, each a thin layer over the library."""
 
+import json
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -167,24 +169,37 @@ def serve(
 ) -> None:
     """Start a server and wait until its models answer. With no archive in the store it trains the sample model."""
     from simplenet.serving import server as ts
-    from simplenet.serving.store import collect_archives, is_empty
+    from simplenet.serving.run_dir import new_run_dir
+    from simplenet.serving.store import collect_archives, is_empty, require_writable, sample_requests
+    from simplenet.terminal import interruptible, lasting_output
 
-    ts.find_java()
-    ts.check_ports(port, host)
-    run_dir = ts.new_run_dir(port)
-    if checkpoint is None and is_empty(model_store):
-        _make_sample(Path(model_store))
-    archives = collect_archives(run_dir, model_store, checkpoint, profile)
-    with ts.started(archives, run_dir=run_dir, port=port, host=host, workers=workers) as running:
-        with console.status("starting TorchServe …"):
-            ts.wait_until_ready(running)
-        try:
-            _announce(running, archives)
-            if not detach:
-                ts.wait_for_end(running)
-        except KeyboardInterrupt:
-            typer.echo("stopping")
-            raise typer.Exit from None
+    with interruptible(), lasting_output():
+        ts.find_java()
+        ts.check_ports(port, host)
+        with new_run_dir(port) as (run_dir, lock):
+            if checkpoint is None and is_empty(model_store):
+                require_writable(model_store)
+                _make_sample(Path(model_store))
+            archives = collect_archives(run_dir, model_store, checkpoint, profile)
+            samples = sample_requests(archives, run_dir)
+            with ts.started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
+                with console.status("starting TorchServe …"):
+                    ts.wait_until_ready(running)
+                if not detach:
+                    _announce(running, samples)
+                    _wait(running)
+        _announce(running, samples)  # detached: from here on nothing ends it but `stop`
+
+
+def _wait(server: "Server") -> None:
+    """Wait until a signal ends the server in the foreground."""
+    from simplenet.serving.server import wait_for_end
+
+    try:
+        wait_for_end(server)
+    except KeyboardInterrupt:
+        typer.echo("stopping")
+        raise typer.Exit from None
 
 
 @app.command()
@@ -192,8 +207,10 @@ def stop(port: Port = DEFAULT_PORT) -> None:
     """Stop the server that was started on this port."""
     from simplenet.serving import server as ts
 
-    ts.stop_server(ts.find(port))
-    typer.echo(f"stopped the server on port {port}")
+    if ts.stop(port):
+        typer.echo(f"stopped the server on port {port}")
+    else:
+        typer.echo(f"the server on port {port} had died; removed what it left")
 
 
 @app.command()
@@ -323,9 +340,7 @@ def _run_with_progress(run: "Run", **saving: Any) -> float:
 
 def _print_description(description: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        import orjson
-
-        typer.echo(orjson.dumps(description, option=orjson.OPT_INDENT_2, default=str).decode())
+        _print_json(description)
         return
     table = Table(show_header=False)
     for key, value in _flatten(description):
@@ -372,10 +387,12 @@ def _number(value: Any, form: str) -> str:
 
 
 def _print_json(value: Any) -> None:
-    import orjson
+    # The standard library's JSON: metadata may hold numbers of any size.
+    typer.echo(json.dumps(value, indent=2, default=_plain))
 
-    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-    typer.echo(orjson.dumps(value, option=options, default=str).decode())
+
+def _plain(item: Any) -> Any:
+    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else str(item)
 
 
 def _listed(names: str) -> list[str]:
@@ -401,13 +418,10 @@ def _temporary_file(name: str) -> Iterator[Path]:
         yield Path(folder) / name
 
 
-def _announce(server: "Server", archives: dict[str, Path]) -> None:
-    """Print the URL and a curl line that works as pasted."""
-    from simplenet.serving.store import sample_request
-
+def _announce(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
+    """Print the URL and a curl line for each model that works as pasted."""
     typer.echo(f"ready {server.url} (workers: {server.workers} a model, logs: {server.logs})")
-    for name, path in archives.items():
-        content_type, file = sample_request(path, server.run_dir)
+    for name, (content_type, file) in samples.items():
         body = shlex.quote(f"@{file}")
         typer.echo(f"curl -H 'Content-Type: {content_type}' --data-binary {body} {server.url}/predictions/{name}")
 

@@ -1,12 +1,14 @@
 """Why a worker could not load, in one line, from the logs of a TorchServe run."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 # A worker that cannot load prints a traceback and this; a worker that cannot even start makes the frontend say so.
 _WORKER_DIED = ("Backend worker process died.", "Failed to load model")
 _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model failed")
-_PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+\S+ - ")
+_PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+(\S+) - ")
+_THREAD = re.compile(r"W-\d+-(.+?)(?:-std(?:out|err))?")  # a worker's: W-9000-<model>_<version>-stdout
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)")
 # TorchServe hides an import error behind a second one, and any other behind a third.
 _HIDES = ("No module named 'ts.torch_handler.", "500 - Unknown exception", "507 - System out of memory")
@@ -19,17 +21,34 @@ def load_failed(logs: Path) -> bool:
     )
 
 
-def root_cause(logs: Path) -> str:
-    """The exception that stopped the worker, without its traceback; a refusal of ours is its message alone."""
+def root_cause(logs: Path, models: Sequence[str] = ()) -> str:
+    """The exception that stopped the worker, without its traceback; a refusal of ours is its message alone.
+
+    Args:
+        logs: the folder of the run's logs.
+        models: all that are served; the failing one is named where there are several.
+    """
     for name in ("model_log.log", "ts_log.log", "console.log"):
-        lines = [_PREFIX.sub("", line).strip() for line in _read(logs / name).splitlines()]
-        found = [match for line in lines if (match := _EXCEPTION.match(line))]
-        causes = [match for match in found if not any(mark in match[0] for mark in _HIDES)]
+        causes = []
+        for line in _read(logs / name).splitlines():
+            prefix = _PREFIX.match(line)
+            found = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
+            if found and not any(mark in found[0] for mark in _HIDES):
+                causes.append((prefix[1] if prefix else "", found))
         if causes:
-            ours = causes[-1][0].startswith("simplenet.errors.")
-            return causes[-1][2] if ours else f"{causes[-1][1]}: {causes[-1][2]}"
+            thread, cause = causes[-1]
+            ours = cause[0].startswith("simplenet.errors.")
+            return _model_of(thread, models) + (cause[2] if ours else f"{cause[1]}: {cause[2]}")
     console = [line for line in _read(logs / "console.log").splitlines() if line.strip()]
     return console[-1].strip() if console else "it left no message"
+
+
+def _model_of(thread: str, models: Sequence[str]) -> str:
+    worker = _THREAD.fullmatch(thread)
+    if len(models) < 2 or worker is None:
+        return ""
+    name = max((model for model in models if worker[1].startswith(f"{model}_")), key=len, default=None)
+    return f"{name}: " if name else ""
 
 
 def _read(file: Path) -> str:

@@ -5,15 +5,13 @@ servers share one machine, and `stop` finds the one it means.
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,10 +26,23 @@ from simplenet.errors import ServerError
 from simplenet.resources import resource
 from simplenet.serving import DEFAULT_PORT
 from simplenet.serving.root_cause import load_failed, root_cause
+from simplenet.serving.run_dir import RECORD, claimed, is_ours, run_root, tidy
+from simplenet.terminal import deferred, ignored
 
 PORT_NAMES = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+# What SIMPLENET_LOG_LEVEL may be: a level of the frontend's log4j, and the one of Python's that the workers get.
+LOG_LEVELS = {
+    "off": "critical",
+    "fatal": "critical",
+    "error": "error",
+    "warn": "warning",
+    "info": "info",
+    "debug": "debug",
+    "trace": "debug",
+    "all": "debug",
+}
 _POLL_S = 0.05
 
 
@@ -76,6 +87,7 @@ def start(
     archives: dict[str, Path],
     *,
     run_dir: Path,
+    lock: int | None = None,
     port: int = DEFAULT_PORT,
     host: str = "127.0.0.1",
     workers: int | None = None,
@@ -85,6 +97,7 @@ def start(
     Args:
         archives: model name to the .mar file.
         run_dir: from `new_run_dir`.
+        lock: on it, from there too; the server holds it as long as it runs.
         port: of predictions; management, metrics and the two gRPC ports follow it.
         host: the address that predictions are served on.
         workers: for each model; by default one a GPU, or one on the CPU.
@@ -102,12 +115,12 @@ def start(
         # A session of its own: Ctrl-C reaches us alone, and every worker can be found by its process group.
         process = subprocess.Popen(
             command, cwd=run_dir, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-            start_new_session=True,
+            start_new_session=True, pass_fds=() if lock is None else (lock,),
         )  # fmt: skip
     server = Server(
         port, process.pid, psutil.Process(process.pid).create_time(), tuple(archives), host, workers, run_dir
     )
-    with atomic_write(run_dir / "server.json") as record:
+    with atomic_write(run_dir / RECORD) as record:
         record.write(orjson.dumps(asdict(server), default=str))
     return server
 
@@ -126,25 +139,38 @@ def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None
         if failed or ended or late:
             if failed:
                 _wait_for_quiet(server.logs / "model_log.log")
-            cause = root_cause(server.logs)
+            cause = root_cause(server.logs, server.models)
             reason = "the model cannot be loaded" if failed else "TorchServe ended" if ended else "not ready in time"
             raise ServerError(f"{reason}: {cause} (logs: {server.logs})")
         time.sleep(_POLL_S)
 
 
 def find(port: int) -> Server:
-    """The server that was started on `port`.
+    """The server that was started on `port` and not stopped; it may have died.
 
     Raises:
-        ServerError: none runs there.
+        ServerError: there is none.
     """
-    record = run_root() / str(port) / "server.json"
-    if record.is_file() and _is_ours(run_root()):
-        values = orjson.loads(record.read_bytes())
-        server = Server(**{**values, "models": tuple(values["models"]), "run_dir": Path(values["run_dir"])})
-        if server.process() is not None:
-            return server
-    raise ServerError(f"no server that was started here runs on port {port}")
+    record = run_root() / str(port) / RECORD
+    if not (record.is_file() and is_ours(run_root())):
+        raise ServerError(f"no server that was started here runs on port {port}")
+    values = orjson.loads(record.read_bytes())
+    return Server(**{**values, "models": tuple(values["models"]), "run_dir": Path(values["run_dir"])})
+
+
+def stop(port: int) -> bool:
+    """Stop the server on `port`; false if it had died, and what it left was removed.
+
+    Raises:
+        ServerError: there is none, or one is just being started.
+    """
+    server = find(port)
+    if server.process() is not None:
+        stop_server(server)
+        return True
+    with claimed(port):
+        stop_server(server)
+    return False
 
 
 def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -153,13 +179,24 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     if process is not None:
         family = [process, *process.children(recursive=True)]
         process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=timeout_s)
-        for survivor in alive:
-            survivor.kill()
-        psutil.wait_procs(alive, timeout=timeout_s)
-    (server.run_dir / "server.json").unlink(missing_ok=True)
-    for name in ("tmp", "models", "store"):
-        shutil.rmtree(server.run_dir / name, ignore_errors=True)
+        psutil.wait_procs(family, timeout=timeout_s)
+    group = _group(server)  # who outlived that, and workers that were started meanwhile
+    if group:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        psutil.wait_procs(group, timeout=timeout_s)
+    tidy(server.run_dir)
+
+
+def _group(server: Server) -> list[psutil.Process]:
+    """The living processes of the server's process group; none if its number has come to mean somebody else's."""
+    found, ours = [], False
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getpgid(process.pid) == server.pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+                ours = ours or any(str(server.run_dir) in argument for argument in process.cmdline())
+    return found if ours else []
 
 
 def wait_for_end(server: Server) -> None:
@@ -175,37 +212,17 @@ def wait_for_end(server: Server) -> None:
 
 @contextmanager
 def started(archives: dict[str, Path], **options: Any) -> Iterator[Server]:
-    """`start`, and whatever ends the body early (Ctrl-C, SIGTERM, a closed terminal, an error) also stops the server.
-
-    The signals raise KeyboardInterrupt in the body; once the server is being stopped they are ignored.
-    """
+    """`start`, and whatever ends the body early (within `interruptible` also a signal) stops the server."""
     server: Server | None = None
-    pending = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal pending
-        if server is not None:
-            raise KeyboardInterrupt
-        pending = True  # the process is just being made: wait until it can be named and stopped
-
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal, unless nohup ignores it
-        numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        server = start(archives, **options)
-        if pending:
-            raise KeyboardInterrupt
+        with deferred():  # while the process is being made it cannot be named, nor stopped
+            server = start(archives, **options)
         yield server
     except BaseException:
-        for number in previous:
-            signal.signal(number, signal.SIG_IGN)
-        if server is not None:
-            stop_server(server)
+        with ignored():
+            if server is not None:
+                stop_server(server)
         raise
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def find_java() -> Path:
@@ -227,13 +244,20 @@ def find_java() -> Path:
 
 
 def check_ports(port: int, host: str = "127.0.0.1") -> None:
-    """Make sure that all five ports are free.
+    """Make sure that the address is this machine's and all five ports are free.
 
     Raises:
-        ServerError: names the one that is taken.
+        ServerError: names what is not.
     """
     if not 1 <= port <= 65535 - len(PORT_NAMES) + 1:
         raise ServerError(f"port: expected 1 to {65535 - len(PORT_NAMES) + 1}, found {port}")
+    with socket.socket() as probe:
+        try:
+            probe.bind((host or "?", 0))
+        except (OSError, UnicodeError) as error:
+            raise ServerError(
+                f"host: expected an IPv4 address or a name of this machine (0.0.0.0 for all), found {host!r}"
+            ) from error
     for offset, name in enumerate(PORT_NAMES):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -243,29 +267,6 @@ def check_ports(port: int, host: str = "127.0.0.1") -> None:
                 raise ServerError(
                     f"port {port + offset} ({name}): {error.strerror}; choose another with --port"
                 ) from error
-
-
-def run_root() -> Path:
-    """The folder of all run directories: short, because socket paths are limited to some 100 characters."""
-    return Path(tempfile.gettempdir()) / f"simplenet-{os.getuid()}"
-
-
-def new_run_dir(port: int) -> Path:
-    """An empty run directory for `port`, readable by this user alone."""
-    root = run_root()
-    root.mkdir(mode=0o700, exist_ok=True)
-    if not _is_ours(root):
-        raise ServerError(f"{root}: expected a folder of this user's, found somebody else's")
-    run_dir = root / str(port)
-    shutil.rmtree(run_dir, ignore_errors=True)
-    for name in ("tmp", "logs", "models"):
-        (run_dir / name).mkdir(parents=True)
-    return run_dir
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether this user made the folder: in a shared temp directory anybody could have, with any record in it."""
-    return not folder.is_symlink() and folder.stat().st_uid == os.getuid()
 
 
 def _write_config(run_dir: Path, archives: dict[str, Path], port: int, host: str, workers: int) -> Path:
@@ -303,6 +304,7 @@ def _command(java: Path, run_dir: Path, config: Path) -> list[str]:
         f"-Dmodel_server_home={home.parent}",
         f"-Dlog4j.configurationFile=file://{resource('config/log4j2.xml')}",
         f"-Djava.io.tmpdir={run_dir / 'tmp'}",
+        f"-Dsimplenet.log.level={_log_level()}",
         *(vmargs[-1] if vmargs else ()),
         *("-cp", str(home / "frontend" / "*"), "org.pytorch.serve.ModelServer"),
         *("--python", sys.executable, "-f", str(config), "-ncs"),
@@ -316,10 +318,18 @@ def _environment(run_dir: Path, workers: int) -> dict[str, str]:
         TMPDIR=str(run_dir / "tmp"),
         LOG_LOCATION=str(run_dir / "logs"),
         METRICS_LOCATION=str(run_dir / "logs"),
+        SIMPLENET_LOG_LEVEL=LOG_LEVELS[_log_level()],
     )
     # Workers share the cores: more threads than cores makes all of them slower.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     return environment
+
+
+def _log_level() -> str:
+    level = os.environ.get("SIMPLENET_LOG_LEVEL", "warn").lower()
+    if level not in LOG_LEVELS:
+        raise ServerError(f"SIMPLENET_LOG_LEVEL: expected {', '.join(LOG_LEVELS)}, found {level!r}")
+    return level
 
 
 def _gpus() -> int:

@@ -1,11 +1,13 @@
 """Which archives a server will serve, and a request that shows each of them working."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import orjson
 
-from simplenet.archive import DEFAULT_PROFILE, create_archive, read_archive, with_profile
-from simplenet.checkpoint.file import PathLike
+from simplenet.archive import DEFAULT_PROFILE, create_archive, with_profile
+from simplenet.checkpoint.file import PathLike, read_checkpoint
 from simplenet.checkpoint.keys import GOLDEN
 from simplenet.errors import ServerError
 from simplenet.inspection import describe, require_whole
@@ -39,8 +41,9 @@ def collect_archives(
             return {"simplenet": create_archive(file, export_path=made, profile=profile or DEFAULT_PROFILE)}
     names: dict[str, Path] = {}
     for file in _archives_in(model_store, made):
-        require_whole(describe(file))
-        name = read_archive(file).model_name
+        description = describe(file)
+        require_whole(description)
+        name = description["archive"]["model_name"]
         if name in names:
             raise ServerError(f"{file}: expected one archive a model, found {names[name].name} for {name!r} too")
         names[name] = file
@@ -68,13 +71,36 @@ def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
     return sorted(fetched.glob("*.mar"))
 
 
+def require_writable(model_store: PathLike) -> None:
+    """Refuse an empty store that the sample model cannot be written to.
+
+    Raises:
+        ServerError: says so, and why.
+    """
+    folder = Path(model_store)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ServerError(
+            f"{model_store}: expected .mar files, or a folder that the sample model can be written to; "
+            f"found none, and {error.strerror}; name another with --model-store"
+        ) from error
+
+
+def sample_requests(archives: Mapping[str, Path], folder: Path) -> dict[str, tuple[str, Path]]:
+    """`sample_request` for each model, by its name."""
+    return {name: sample_request(file, folder) for name, file in archives.items()}
+
+
 def sample_request(archive: Path, folder: Path) -> tuple[str, Path]:
     """A request that the model answers: the bundled digit where it takes images of 28 x 28, else a golden row.
 
     Returns:
         Its Content-Type and the file with its body.
     """
-    golden = read_archive(archive).checkpoint[GOLDEN]
+    golden = read_checkpoint(archive)[GOLDEN]
     if golden["inputs"].shape[1] == SAMPLE_INPUT_SIZE:
         return "image/png", resource(SAMPLE_DIGIT)
     file = folder / f"{archive.stem}-sample.json"  # never server.json, whatever the archive is called

@@ -56,6 +56,19 @@ def test_the_root_cause_is_one_line(tmp_path, files, cause):
 
 
 @pytest.mark.parametrize(
+    ("worker", "models", "cause"),
+    [
+        ("W-9000-simplenet_1.0-stdout", ["simplenet"], "KeyError: 'x'"),
+        ("W-9001-my_net_2.0-stderr", ["my", "my_net"], "my_net: KeyError: 'x'"),
+        ("main", ["my", "my_net"], "KeyError: 'x'"),
+    ],
+)
+def test_of_several_models_the_one_that_failed_is_named(tmp_path, worker, models, cause):
+    folder = logs(tmp_path, model_log=[f"2026-01-02T03:04:05,678 INFO  {worker} - KeyError: 'x'"])
+    assert root_cause(folder, models) == cause
+
+
+@pytest.mark.parametrize(
     ("files", "failed"),
     [
         ({}, False),

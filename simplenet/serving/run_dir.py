@@ -1,0 +1,75 @@
+"""The folder that a server lives in: named after its port, this user's alone, for one server at a time."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from simplenet.errors import ServerError
+
+RECORD = "server.json"  # says which process serves from the folder
+
+
+def run_root() -> Path:
+    """The folder of all run directories: short, because socket paths are limited to some 100 characters."""
+    return Path(tempfile.gettempdir()) / f"simplenet-{os.getuid()}"
+
+
+@contextmanager
+def claimed(port: int) -> Iterator[int]:
+    """Hold the lock on the port's run directory; a process that inherits the descriptor holds it until it ends.
+
+    Raises:
+        ServerError: somebody else holds it.
+    """
+    root = run_root()
+    root.mkdir(mode=0o700, exist_ok=True)
+    if not is_ours(root):
+        raise ServerError(f"{root}: expected a folder of this user's, found somebody else's")
+    # Beside the run directory, which comes and goes; never deleted: a lock on a deleted file keeps nobody out.
+    with (root / f"{port}.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ServerError(
+                f"port {port}: another server is being started or stopped there; "
+                "try again, or choose another with --port"
+            ) from error
+        yield file.fileno()
+
+
+@contextmanager
+def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
+    """An empty run directory for `port`, and the descriptor of the lock on it, to be inherited by the server.
+
+    If the body raises, only the logs stay.
+
+    Raises:
+        ServerError: a server is being started there.
+    """
+    with claimed(port) as lock:
+        run_dir = run_root() / str(port)
+        shutil.rmtree(run_dir, ignore_errors=True)
+        try:
+            for name in ("tmp", "logs", "models"):
+                (run_dir / name).mkdir(parents=True)
+            yield run_dir, lock
+        except BaseException:
+            if not (run_dir / RECORD).exists():  # else a server lives there
+                tidy(run_dir)
+            raise
+
+
+def tidy(run_dir: Path) -> None:
+    """Remove what a server that has ended leaves, but for its logs."""
+    (run_dir / RECORD).unlink(missing_ok=True)
+    for name in ("tmp", "models", "store"):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether this user made the folder: in a shared temp directory anybody could have, with any record in it."""
+    return not folder.is_symlink() and folder.stat().st_uid == os.getuid()

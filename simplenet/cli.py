@@ -168,12 +168,13 @@ def serve(
     detach: Annotated[bool, typer.Option("--detach", help="Return once it is ready.")] = False,
 ) -> None:
     """Start a server and wait until its models answer. With no archive in the store it trains the sample model."""
-    from simplenet.serving import server as ts
-    from simplenet.serving.run_dir import new_run_dir
-    from simplenet.serving.store import collect_archives, is_empty, require_writable, sample_requests
     from simplenet.terminal import interruptible, lasting_output
 
     with interruptible(), lasting_output():
+        from simplenet.serving import server as ts
+        from simplenet.serving.run_dir import new_run_dir
+        from simplenet.serving.store import collect_archives, is_empty, require_writable, sample_requests
+
         ts.find_java()
         ts.check_ports(port, host)
         with new_run_dir(port) as (run_dir, lock):

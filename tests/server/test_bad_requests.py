@@ -65,8 +65,14 @@ def test_a_bad_request_hurts_no_neighbour(server, neighbours, pool, bad):
 
 
 def test_a_body_over_the_limit_is_413(server):
-    answer = requests.post(server.predictions, data=bytes(33 * 2**20), headers=RAW, timeout=60)
+    answer = requests.post(server.predictions, data=bytes(17 * 2**20), headers=RAW, timeout=60)
     assert answer.status_code == 413
+
+
+def test_4096_raw_rows_fit(server):
+    answer = requests.post(server.predictions, data=bytes(4096 * 784 * 4), headers=RAW, timeout=60)
+    assert answer.status_code == 200
+    assert len(answer.content) == 4096 * 10 * 4
 
 
 def test_a_model_that_is_not_there_is_404(server):

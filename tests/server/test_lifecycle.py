@@ -77,6 +77,34 @@ def test_a_signal_during_the_start_leaves_nothing(model_store):
     wait_for(lambda: processes_of(port) == [])
 
 
+def test_a_signal_before_the_start_leaves_no_temporary_folder(tmp_path):
+    command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(free_port())]
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    with subprocess.Popen(
+        [*command, "--model-store", str(tmp_path / "store")],
+        env={**os.environ, "TMPDIR": str(temp)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert "training the sample model" in process.stdout.readline()
+        process.terminate()
+        assert process.wait(timeout=30) != 0
+    left = {str(path.relative_to(temp)) for path in temp.rglob("*") if path.is_dir()}
+    (root,) = temp.iterdir()
+    assert left == {root.name, *(f"{root.name}/{name}" for name in (command[-1], f"{command[-1]}/logs"))}
+
+
+def test_a_reader_that_leaves_does_not_stop_the_server(model_store):
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(port), "--detach"]
+    with subprocess.Popen([*command, "--model-store", str(model_store)], stdout=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.wait(timeout=COMMAND_TIMEOUT_S) == 0
+    try:
+        assert simplenet("predict", "data/digit.png", "--url", f"http://127.0.0.1:{port}").returncode == 0
+    finally:
+        assert simplenet("stop", "--port", str(port)).returncode == 0
+
+
 def test_a_taken_port_is_named(server, model_store):
     done = simplenet("serve", "--port", str(server.port - 1), "--model-store", model_store)
     assert done.returncode == 1

@@ -74,7 +74,7 @@ def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{' '.join(command[:3])}: {error}") from error
+        raise Unavailable(f"cannot be installed: {type(error).__name__}") from error
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise Unavailable(f"cannot be installed: {lines[-1] if lines else 'no message'}")

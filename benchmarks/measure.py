@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import math
 import statistics
 import subprocess
 import tempfile
@@ -158,12 +159,16 @@ def _measure_session(
     for number in range(1, rounds + 1):
         for load in offered:
             advance(f"round {number}: {load.name}")
+            if peer.adapts_s:
+                session.run_closed(load, peer.adapts_s)
             runs[load.name].append(session.run_closed(load))
     report["loads"] = {name: {**medians(results), "runs": results} for name, results in runs.items()}
     for kind, name in (("json", loads.JSON_AT_64), ("raw", loads.RAW_AT_64)):
         capacity = report["loads"].get(name, {}).get("requests_per_s")
         for share in OPEN_SHARES if capacity else ():
             advance(f"open loop: {kind} at {share:.0%}")
+            for _ in range(math.ceil(peer.adapts_s / session.seconds)):
+                session.run_open(kind, capacity, share)
             results = [session.run_open(kind, capacity, share) for _ in range(rounds)]
             opened.append({"kind": kind, "share": share, **medians(results), "runs": results})
     report["open_loop"] = opened
@@ -207,7 +212,12 @@ def _version(python: Path, package: str) -> str:
 
 
 def _reason(error: Exception, log: Path) -> str:
-    """The error, and the last line of the peer's log that looks like one."""
+    """The error, and the last line of the peer's log that looks like one; paths from the checkout's root."""
+    text = f"{error}"
+    if isinstance(error, subprocess.CalledProcessError):
+        text = f"its preparation ended with status {error.returncode}"
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     telling = [line.strip() for line in lines if "rror" in line]
-    return f"{error}" + (f"; log: {telling[-1][:200]}" if telling else "")
+    if telling:
+        text += f"; log: {telling[-1][:200]}"
+    return text.replace(f"{PROGRAMS.parent.parent}/", "")

@@ -29,6 +29,7 @@ class Peer:
     distribution_python: bool = False
     torchserve: bool = False  # workers can be added over its management port, the one after the first
     environment: Mapping[str, str] = field(default_factory=dict)
+    adapts_s: int = 0  # seconds of a load that go before each measurement, where the server learns from its traffic
     only: tuple[str, ...] = ()  # names of the loads to run; all of them by default
 
     def python(self) -> Path:
@@ -112,7 +113,7 @@ OTHERS = (
         missing={"raw": NO_RAW, "png": NO_IMAGES},
     ),
     Peer(
-        "bentoml", "BentoML", "bentoml_peer.py", "/predict", "bentoml",
+        "bentoml", "BentoML", "bentoml_peer.py", "/predict", "bentoml", adapts_s=6,
         missing={"raw": NO_RAW, "png": NO_IMAGES},
     ),
 )  # fmt: skip

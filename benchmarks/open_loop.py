@@ -82,9 +82,9 @@ class Generator:
 
     def run(self) -> dict[str, Any]:
         try:
-            begin = time.perf_counter() + 0.01
+            begin, cpu = time.perf_counter() + 0.01, time.process_time()
             done = self._loop(begin)
-            return self._result(done - begin)
+            return {**self._result(done - begin), "generator_cores": (time.process_time() - cpu) / (done - begin)}
         finally:
             for connection in (*self.idle, *self.busy.values()):
                 connection.close()

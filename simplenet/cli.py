@@ -1,19 +1,14 @@
 """The `simplenet` command: one function a verb, each a thin layer over the library."""
 
-import json
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
+from simplenet import tables
 from simplenet.errors import ConfigError, SimpleNetError
 from simplenet.resources import MODEL_STORE, resource
 from simplenet.serving import DEFAULT_PORT
@@ -133,7 +128,10 @@ def inspect(
 
     with local_copy(file) as path:
         description = {**describe(path), "file": file}
-    _print_description(description, as_json)
+    if as_json:
+        typer.echo(tables.as_json(description))
+    else:
+        console.print(tables.of_description(description))
     require_whole(description)
 
 
@@ -180,7 +178,7 @@ def serve(
         with new_run_dir(port) as (run_dir, lock):
             if checkpoint is None and is_empty(model_store):
                 require_writable(model_store)
-                _make_sample(Path(model_store))
+                _make_sample(Path(model_store), run_dir)
             archives = collect_archives(run_dir, model_store, checkpoint, profile)
             samples = sample_requests(archives, run_dir)
             with ts.started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
@@ -227,13 +225,8 @@ def predict(
     from simplenet.serving.client import predict as ask
 
     address = url.rstrip("/") if "/predictions/" in url else f"{url.rstrip('/')}/predictions/{model}"
-    table = Table("file", "row", "label", "probability")
-    for file in files:
-        for row, prediction in enumerate(ask(address, file, top_k)):
-            for rank, answer in enumerate(prediction.get("top_k", [prediction])):
-                where = ("", "") if rank else (escape(str(file)), str(row))
-                table.add_row(*where, escape(answer["label"]), f"{answer['probability']:.4f}")
-    console.print(table)
+    answers = [(str(file), ask(address, file, top_k)) for file in files]
+    console.print(tables.of_predictions(answers))
 
 
 @app.command(name="list")
@@ -246,20 +239,9 @@ def list_(
 
     versions = list_versions(folder)
     if as_json:
-        _print_json(versions)
+        typer.echo(tables.as_json(versions))
         return
-    damaged = any(version.error for version in versions)
-    table = Table("date (UTC)", Column("file", overflow="fold"), "version", "parent", "accuracy")
-    if damaged:
-        table.add_column("error")
-    for version in versions:
-        date = version.date.removesuffix("+00:00").replace("T", " ")
-        file = version.file.removeprefix(f"{folder.rstrip('/')}/")
-        accuracy = "" if version.accuracy is None else _number(version.accuracy, ".4f")
-        error = (version.error or "").removeprefix(f"{version.file}: ")
-        cells = date, file, version.hash8 or "", version.parent8 or "", accuracy, error
-        table.add_row(*map(escape, cells[: len(table.columns)]))
-    console.print(table)
+    console.print(tables.of_versions(versions, folder))
 
 
 @app.command()
@@ -275,16 +257,9 @@ def diff(
     with local_copy(a) as first, local_copy(b) as second:
         found = compare(first, second)
     if as_json:
-        _print_json({"a": a, "b": b, **found})
+        typer.echo(tables.as_json({"a": a, "b": b, **found}))
         return
-    fields = Table("field", escape(a), escape(b))
-    for key, sides in _differing_fields(found):
-        fields.add_row(escape(key), *(escape(_short(sides[side])) if side in sides else "—" for side in ("a", "b")))
-    layers = Table("layer", "shape", "dtype", "change", "||b-a||/||a||", "largest", "changed")
-    for name, layer in found["layers"].items():
-        numbers = [_number(layer[key], form) for key, form in _MOVES.items() if key in layer]
-        layers.add_row(escape(name), *(_pair(layer[key]) for key in ("shape", "dtype", "change")), *numbers)
-    for table in (fields, layers):
+    for table in tables.of_differences(found, a, b):
         if table.row_count:
             console.print(table)
     typer.echo(f"{len(found['layers'])} layers differ, {len(found['same'])} are the same")
@@ -306,12 +281,7 @@ def certify(
         rows = measure(path, network)["rows"]
         if is_remote(file):
             upload(path, file)
-    table = Table("inputs", "device", "dtype", "logit error", "relative", "probability", "same answer")
-    for row in rows:
-        errors = (f"{row[name]:.2g}" for name in ("logit_error", "relative_error", "probability_error"))
-        inputs = f"{row['samples']} {row['inputs']}"
-        table.add_row(inputs, escape(row["device"]), row["dtype"], *errors, f"{row['top1_agreement']:.2%}")
-    console.print(table)
+    console.print(tables.of_certificate(rows))
 
 
 def _run_with_progress(run: "Run", **saving: Any) -> float:
@@ -339,16 +309,6 @@ def _run_with_progress(run: "Run", **saving: Any) -> float:
         )
 
 
-def _print_description(description: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json(description)
-        return
-    table = Table(show_header=False)
-    for key, value in _flatten(description):
-        table.add_row(escape(key), escape(value))
-    console.print(table)
-
-
 def _json_object(text: str) -> dict[str, Any]:
     import orjson
 
@@ -361,62 +321,20 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-_MOVES = {"distance": ".3g", "largest": ".3g", "changed": ".2%"}
-
-
-def _differing_fields(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for part in ("model_config", "metadata"):
-        for key, sides in found[part].items():
-            yield f"{part}.{key}", sides
-    if found["classes"]:
-        yield "classes", found["classes"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _pair(value: Any) -> str:
-    """A value, or the two that differ: of a list of lists or of texts."""
-    two = isinstance(value, list) and len(value) == 2 and all(isinstance(item, (list, str)) for item in value)
-    return escape(f"{value[0]} → {value[1]}" if two else str(value))
-
-
-def _number(value: Any, form: str) -> str:
-    return format(value, form) if isinstance(value, float) else str(value)
-
-
-def _print_json(value: Any) -> None:
-    # The standard library's JSON: metadata may hold numbers of any size.
-    typer.echo(json.dumps(value, indent=2, default=_plain))
-
-
-def _plain(item: Any) -> Any:
-    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else str(item)
-
-
 def _listed(names: str) -> list[str]:
     return [name.strip() for name in names.split(",")] if names else []
 
 
-def _make_sample(model_store: Path) -> None:
-    """Train the sample model and archive it as 'simplenet'."""
+def _make_sample(model_store: Path, run_dir: Path) -> None:
+    """Train the sample model and archive it as 'simplenet'; its checkpoint lies in the run directory meanwhile."""
     from simplenet.archive import create_archive
 
     typer.echo(f"no archive in {model_store}: training the sample model on the bundled digits")
-    with _temporary_file("simplenet.pt") as file:
-        train(output=str(file))
-        made = create_archive(file, export_path=model_store)
+    file = run_dir / "tmp" / "simplenet.pt"
+    train(output=str(file))
+    made = create_archive(file, export_path=model_store)
+    file.unlink()
     typer.echo(f"wrote {made}")
-
-
-@contextmanager
-def _temporary_file(name: str) -> Iterator[Path]:
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory(prefix="simplenet-") as folder:
-        yield Path(folder) / name
 
 
 def _announce(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
@@ -425,19 +343,6 @@ def _announce(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
     for name, (content_type, file) in samples.items():
         body = shlex.quote(f"@{file}")
         typer.echo(f"curl -H 'Content-Type: {content_type}' --data-binary {body} {server.url}/predictions/{name}")
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        for index, row in enumerate(value):
-            yield f"{prefix}[{index}]", ", ".join(f"{key} {_number(item, '.3g')}" for key, item in row.items())
-    elif isinstance(value, list):
-        yield prefix, ", ".join(map(str, value))
-    elif value is not None:
-        yield prefix, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

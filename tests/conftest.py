@@ -1,5 +1,6 @@
 """What many tests share: real digits, and a checkpoint trained on them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from simplenet.resources import resource
 from simplenet.training import Trainer
 
 pytest_plugins = ["s3_fixtures"]
+os.environ["COLUMNS"] = "200"  # tables as a wide terminal shows them
 torch.set_num_threads(1)  # networks this small gain nothing from a second thread, and tests run beside a server
 DIGITS = [str(digit) for digit in range(10)]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-import safetensors
 import torch
 
 from simplenet.atomic import atomic_write
@@ -89,6 +88,10 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
         TruncatedCheckpointError: the file ends too early.
         NotACheckpointError: the header is damaged.
     """
+    try:
+        import safetensors  # here: a stock TorchServe has none, and archives hold .pt files
+    except ImportError as error:
+        raise CheckpointError(f"{path}: reading a {SUFFIX} file needs pip install safetensors") from error
     try:
         backend = "mmap" if mapped else "pread"
         with safetensors.safe_open(path, framework="pt", device=str(device), backend=backend) as file:

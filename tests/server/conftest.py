@@ -1,6 +1,7 @@
 """A real TorchServe, started once a session through the command that users call."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ def start_server() -> Iterator[Callable[..., Running]]:
         return Running(port, done.stdout, checkpoint)
 
     yield start
-    for port in ports:
-        simplenet("stop", "--port", str(port))
-        assert processes_of(port) == []
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda port: simplenet("stop", "--port", str(port)), ports))
+    assert [processes_of(port) for port in ports] == [[]] * len(ports)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Starting and stopping: ports, signals, refusals, and nothing left behind."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -89,7 +90,7 @@ def test_a_signal_before_the_start_leaves_no_temporary_folder(tmp_path):
         process.terminate()
         assert process.wait(timeout=30) != 0
     left = {str(path.relative_to(temp)) for path in temp.rglob("*") if path.is_dir()}
-    (root,) = temp.iterdir()
+    (root,) = (path for path in temp.iterdir() if path.is_dir())
     assert left == {root.name, *(f"{root.name}/{name}" for name in (command[-1], f"{command[-1]}/logs"))}
 
 
@@ -108,8 +109,7 @@ def test_a_reader_that_leaves_does_not_stop_the_server(model_store):
 def test_a_taken_port_is_named(server, model_store):
     done = simplenet("serve", "--port", str(server.port - 1), "--model-store", model_store)
     assert done.returncode == 1
-    assert str(server.port) in done.stderr
-    assert "--port" in done.stderr
+    assert re.search(r"port \d+ \(\w+\): Address already in use; choose another with --port", done.stderr)
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import requests
 import torch
@@ -36,11 +37,13 @@ def stock_python() -> Path:
     return python
 
 
-@pytest.fixture
-def stock_server(stock_python: Path, trained_checkpoint: Path, tmp_path: Path) -> Iterator[Running]:
+@pytest.fixture(scope="module")
+def stock_server(
+    stock_python: Path, trained_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """TorchServe as its own documentation starts it, but for ports and temp directory."""
     port = free_port()
-    run_dir = tmp_path / f"simplenet-0/{port}"
+    run_dir = tmp_path_factory.mktemp("stock") / f"simplenet-0/{port}"
     (run_dir / "tmp").mkdir(parents=True)
     create_archive(trained_checkpoint, export_path=run_dir / "store")
     (run_dir / "config.properties").write_text(
@@ -67,10 +70,10 @@ def stock_server(stock_python: Path, trained_checkpoint: Path, tmp_path: Path) -
             time.sleep(0.1)
         yield running
     finally:
-        subprocess.run(
-            [str(stock_python.with_name("torchserve")), "--stop", "--foreground"], env=environment, cwd=run_dir,
-            stdout=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        family = psutil.Process(process.pid).children(recursive=True)
+        for member in family:
+            member.terminate()
+        psutil.wait_procs(family, timeout=30)
         process.wait(timeout=30)
         shutil.rmtree(temp, ignore_errors=True)
         assert processes_of(port) == []

@@ -320,8 +320,8 @@ def _environment(run_dir: Path, workers: int) -> dict[str, str]:
         METRICS_LOCATION=str(run_dir / "logs"),
         SIMPLENET_LOG_LEVEL=LOG_LEVELS[_log_level()],
     )
-    # Workers share the cores: more threads than cores makes all of them slower.
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    # One core is the frontend's, the workers share the others: a thread too many makes all of them wait.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, ((os.cpu_count() or 1) - 1) // workers)))
     return environment
 
 

@@ -23,7 +23,8 @@ class SimpleNetHandler:
         )
         wire.install(self.answer)
         # TorchServe's worker logs a line for every batch at INFO; each would be written while requests wait.
-        logging.getLogger().setLevel(os.environ.get("SIMPLENET_LOG_LEVEL", "warning").upper())
+        level = os.environ.get("SIMPLENET_LOG_LEVEL", "warning").upper()
+        logging.getLogger().setLevel(getattr(logging, level, logging.WARNING))
 
     def handle(self, data, context):
         """TorchServe's own way to `answer`, where the wire is not installed."""

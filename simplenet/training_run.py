@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import nn
 
 from simplenet.checkpoint.file import PathLike, read_checkpoint
 from simplenet.checkpoint.inference import load_weights, save_for_inference
-from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, METADATA, OPTIMIZER_STATE_DICT, PARENT_HASH
+from simplenet.checkpoint.keys import CLASSES, METADATA, OPTIMIZER_STATE_DICT
+from simplenet.checkpoint.lineage import remember_origin
 from simplenet.checkpoint.resume import load_checkpoint_for_training, save_checkpoint
 from simplenet.checkpoint.weights import head_name, read_weights, transfer_backbone
 from simplenet.data import load_split
@@ -43,7 +45,7 @@ class Data:
     test_labels: torch.Tensor
     classes: tuple[str, ...]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the training rows and labels."""
         return content_hash({"rows": self.rows, "labels": self.labels})
@@ -76,18 +78,17 @@ def load_data(folder: Path, classes: Sequence[str] = (), relabel: Sequence[str] 
 
 
 class Run:
-    """A trainer, its data, and where the network came from.
+    """A trainer and its data.
 
     Args:
         trainer: at the epoch to go on from.
         data: what it trains on.
         seed: of the run.
-        parent: the content hash of the checkpoint that the network came from, if any.
         note: how the run began, in one line.
     """
 
-    def __init__(self, trainer: Trainer, data: Data, seed: int, parent: str | None = None, note: str = "") -> None:
-        self.trainer, self.data, self.seed, self.parent, self.note = trainer, data, seed, parent, note
+    def __init__(self, trainer: Trainer, data: Data, seed: int, note: str = "") -> None:
+        self.trainer, self.data, self.seed, self.note = trainer, data, seed, note
 
     def train(
         self,
@@ -150,7 +151,6 @@ class Run:
                 "seed": self.seed,
                 "data_hash": self.data.fingerprint,
             },
-            **({PARENT_HASH: self.parent} if self.parent else {}),
         }
         golden_inputs = self.data.test_rows[:GOLDEN_SAMPLES]
         return {"metadata": metadata, "classes": self.data.classes, "golden_inputs": golden_inputs}
@@ -182,20 +182,20 @@ def resume(data: Data, path: PathLike, epochs: int | None = None) -> Run:
     asked = weights.metadata.get(TRAINING)
     asked = asked if isinstance(asked, dict) else {}
     model = build_model(weights.model_config or {})
-    parent = weights.metadata.get(CONTENT_HASH)
     if stored := weights.checkpoint.get(CLASSES):
         data = _with_classes(data, stored, source)
     if OPTIMIZER_STATE_DICT not in weights.checkpoint:
         load_weights(model, weights.state_dict, source, assign=False)
+        remember_origin(model, weights.metadata)
         settings = Settings(epochs=epochs or Settings.epochs, seed=asked.get("seed", 0))
-        return _run(model, data, settings, parent, f"{source} has no optimizer state: starting anew from its weights")
+        return _run(model, data, settings, f"{source} has no optimizer state: starting anew from its weights")
     if asked.get("data_hash", data.fingerprint) != data.fingerprint:
         raise CheckpointError(f"{source}: was trained on other data; to start from its weights give --from")
     planned = asked.get("epochs", Settings.epochs)
     settings = Settings(
         epochs=planned, batch_size=asked.get("batch_size", Settings.batch_size), seed=asked.get("seed", 0)
     )
-    run = _run(model, data, settings, parent)
+    run = _run(model, data, settings)
     trainer = run.trainer
     _, _, trainer.epoch, trainer.loss = load_checkpoint_for_training(
         model, trainer.optimizer, path, scheduler=trainer.scheduler, generator=trainer.generator
@@ -215,7 +215,7 @@ def transfer(data: Data, path: PathLike, settings: Settings, freeze: bool) -> Ru
     hidden_size = (source.model_config or {}).get("hidden_size", settings.hidden_size)
     model = SimpleNet(data.rows.shape[1], hidden_size, len(data.classes))
     taken = transfer_backbone(model, path, freeze)
-    return _run(model, data, settings, source.metadata.get(CONTENT_HASH), f"from {path}: {taken}")
+    return _run(model, data, settings, f"from {path}: {taken}")
 
 
 def random_backbone(data: Data, settings: Settings, hidden_size: int) -> Run:
@@ -242,11 +242,11 @@ def _accuracy(file: Path) -> float:
     return float(metadata.get("accuracy", 0.0))
 
 
-def _run(model: nn.Module, data: Data, settings: Settings, parent: str | None = None, note: str = "") -> Run:
+def _run(model: nn.Module, data: Data, settings: Settings, note: str = "") -> Run:
     trainer = Trainer(
         model, data.rows, data.labels, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed
     )
-    return Run(trainer, data, settings.seed, parent, note)
+    return Run(trainer, data, settings.seed, note)
 
 
 def _with_classes(data: Data, stored: Sequence[str], source: str) -> Data:

@@ -185,16 +185,16 @@ def serve(
                 with console.status("starting TorchServe …"):
                     ts.wait_until_ready(running)
                 if not detach:
-                    _announce(running, samples)
-                    _wait(running)
+                    _stay(running, samples)
         _announce(running, samples)  # detached: from here on nothing ends it but `stop`
 
 
-def _wait(server: "Server") -> None:
-    """Wait until a signal ends the server in the foreground."""
+def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
+    """Announce the server and wait in the foreground until a signal ends it."""
     from simplenet.serving.server import wait_for_end
 
     try:
+        _announce(server, samples)  # within: who reads "ready" may send the signal at once
         wait_for_end(server)
     except KeyboardInterrupt:
         typer.echo("stopping")

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 import saver
+from support import COMMAND_TIMEOUT_S
 
 from simplenet.atomic import _open_nameless
 from simplenet.checkpoint.file import read_checkpoint
@@ -20,7 +21,7 @@ from simplenet.checkpoint.keys import CONTENT_HASH
 from simplenet.integrity import content_hash
 
 KILLS = 200
-LONGEST_S = 0.05  # until a kill: a few saves
+LONGEST_S = 0.5  # until a kill, at most
 
 
 @pytest.fixture
@@ -36,13 +37,24 @@ def saving(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         process.stdin.close()
 
 
-def kill_one(process: "subprocess.Popen[str]", after_s: float) -> None:
-    """Let a child save for a while, then kill it."""
+@contextmanager
+def killed(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """A child saves meanwhile, and is killed at the end of the body."""
     print(file=process.stdin, flush=True)
     child = int(process.stdout.readline())
-    time.sleep(after_s)  # the random moment itself
+    yield
     os.kill(child, signal.SIGKILL)
     assert process.stdout.readline() == "ended\n"
+
+
+def time_of_a_round(process: "subprocess.Popen[str]", folder: Path) -> float:
+    """How long a child takes here and now to save each of the files once."""
+    with killed(process):
+        began = time.monotonic()
+        while not {path.name for path in folder.iterdir()} >= set(saver.NAMES):
+            assert time.monotonic() < began + COMMAND_TIMEOUT_S
+            time.sleep(0.001)
+    return time.monotonic() - began
 
 
 def nameless_files(folder: Path) -> bool:
@@ -60,9 +72,11 @@ def content_hash_of(path: Path) -> str:
 def test_every_file_that_killed_saves_leave_is_whole(saving, tmp_path):
     saved = {content_hash(network.state_dict()) for network in saver.networks()}
     chance, folder = random.Random(0), tmp_path / "saved"
+    longest = min(time_of_a_round(saving, folder), LONGEST_S)
     seen: set[str] = set()
     for _ in range(KILLS):
-        kill_one(saving, chance.uniform(0, LONGEST_S))
+        with killed(saving):
+            time.sleep(chance.uniform(0, longest))  # the random moment itself
         hidden = {path for path in folder.iterdir() if path.name.startswith(".")}
         named = set(folder.iterdir()) - hidden
         assert seen <= (seen := {path.name for path in named})  # what was there before still is

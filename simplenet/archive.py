@@ -1,11 +1,9 @@
 """A checkpoint, the handler and this library, packed into one self-contained .mar file, and read back.
 
-A .mar is a zip with TorchServe's manifest in MAR-INF/MANIFEST.json:
-https://github.com/pytorch/serve/blob/master/model-archiver/README.md
+What needs torch is imported where it is needed: `serve` uses the rest while TorchServe starts.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,20 +16,16 @@ from typing import Any
 import orjson
 import yaml
 
-from simplenet.atomic import atomic_write
-from simplenet.checkpoint import restore
-from simplenet.checkpoint.file import MANIFEST, PathLike, read_checkpoint
-from simplenet.checkpoint.keys import CLASSES
+from simplenet.atomic import PathLike, atomic_write
 from simplenet.errors import ArchiveError
+from simplenet.manifest import DAMAGED_ZIP, MODEL_CONFIG_FILE, NAME, Manifest, read_manifest
 from simplenet.resources import resource
 
-MODEL_CONFIG_FILE = "model-config.yaml"
 LABELS_FILE = "index_to_name.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 HANDLER = "simplenet_handler.py"
 PROFILES = ("throughput", "latency")
 DEFAULT_PROFILE = "throughput"
-MAX_INFLATION = 100  # times an archive's own size; weights hardly shrink, so one that unpacks to more is a bomb
 
 # What a profile may set, with the least of each number: of TorchServe's model-config what this handler can use.
 # https://github.com/pytorch/serve/blob/master/frontend/archive/src/main/java/org/pytorch/serve/archive/model/ModelConfig.java
@@ -48,7 +42,6 @@ _NUMBERS = {
 }
 _OTHERS = {"deviceType": "cpu or gpu", "deviceIds": "a list of GPU numbers", "handler": "a mapping"}
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Loads the unpacked archive as a worker would, with the archive's own library.
 _TRIAL = """
 import sys, torch, yaml
@@ -63,14 +56,9 @@ except SimpleNetError as error:
 
 
 @dataclass(frozen=True)
-class Archive:
-    """What a .mar says of itself."""
+class Archive(Manifest):
+    """What a .mar says of itself, and the checkpoint in it."""
 
-    path: Path
-    model_name: str
-    version: str
-    model_file: str | None  # the user's own network, if any
-    settings: dict[str, Any]  # model-config.yaml
     checkpoint: dict[str, Any]
 
 
@@ -108,7 +96,7 @@ def create_archive(
         CheckpointError: the checkpoint is refused.
     """
     for what, value in (("model name", model_name), ("version", version)):
-        if not _NAME.fullmatch(value):
+        if not NAME.fullmatch(value):
             raise ArchiveError(f"{what}: expected letters, digits, '_', '-' and '.', found {value!r}")
     if model_file is not None and Path(model_file).name == HANDLER:
         raise ArchiveError(f"{model_file}: expected another name than {HANDLER}, which is the handler's in the archive")
@@ -132,44 +120,25 @@ def read_archive(path: PathLike) -> Archive:
     """Read a .mar without running anything from it.
 
     Raises:
-        ArchiveError: it is no archive, or one without a manifest, model-config or checkpoint.
+        ArchiveError: it is no archive, or a damaged one, or has no manifest, model-config or checkpoint.
         CheckpointError: the checkpoint in it is refused.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ArchiveError(f"{file}: no such file")
+    from simplenet.checkpoint.file import read_checkpoint
+
+    manifest = read_manifest(path)
     try:
-        with zipfile.ZipFile(file) as archive:
-            _refuse_bomb(archive, file)
-            if damaged := archive.testzip():
-                raise ArchiveError(f"{file}: damaged: {damaged} does not match its checksum")
-            model = orjson.loads(archive.read(MANIFEST))["model"]
-            settings = yaml.safe_load(archive.read(model.get("configFile", MODEL_CONFIG_FILE))) or {}
-            name, version = model["modelName"], model["modelVersion"]
-    except ArchiveError:
-        raise
-    except Exception as error:  # a damaged zip, manifest or YAML fails in many ways; each means the same to the reader
-        raise ArchiveError(f"{file}: not a model archive made by simplenet archive: {error}") from error
-    for what, value in (("modelName", name), ("modelVersion", version)):
-        if not isinstance(value, str) or not _NAME.fullmatch(value):
-            raise ArchiveError(f"{file}: {what}: expected letters, digits, '_', '-' and '.', found {value!r}")
-    if not isinstance(settings, dict):
-        raise ArchiveError(
-            f"{file}: {MODEL_CONFIG_FILE}: expected the fields of a model-config, found {type(settings).__name__}"
-        )
-    return Archive(file, name, version, model.get("modelFile"), settings, read_checkpoint(file))
-
-
-def _refuse_bomb(archive: zipfile.ZipFile, file: Path) -> None:
-    unpacked = sum(item.file_size for item in archive.infolist())
-    allowed = MAX_INFLATION * file.stat().st_size
-    if unpacked > allowed:
-        raise ArchiveError(f"{file}: expected to unpack to at most {allowed:,} bytes, found {unpacked:,}")
+        with zipfile.ZipFile(manifest.path) as archive:
+            damaged = archive.testzip()
+    except DAMAGED_ZIP as error:
+        raise ArchiveError(f"{manifest.path}: not a model archive made by simplenet archive: {error}") from error
+    if damaged:
+        raise ArchiveError(f"{manifest.path}: damaged: {damaged} does not match its checksum")
+    return Archive(**vars(manifest), checkpoint=read_checkpoint(manifest.path))
 
 
 def with_profile(archive: PathLike, profile: str, target: PathLike) -> None:
     """Copy an archive with the model-config of another profile; the `handler` section stays."""
-    replaced = {**_settings(profile), "handler": read_archive(archive).settings.get("handler", {})}
+    replaced = {**_settings(profile), "handler": read_manifest(archive).settings.get("handler", {})}
     with zipfile.ZipFile(archive) as source, atomic_write(target) as file, zipfile.ZipFile(file, "w") as copy:
         for item in source.infolist():
             changed = item.filename == MODEL_CONFIG_FILE
@@ -214,6 +183,10 @@ def _verify(
     checkpoint: Path, model_file: PathLike | None, model_class: str | None, settings: dict[str, Any]
 ) -> list[str] | None:
     """Rebuild the checkpoint's network as a worker would; note its class in `settings`; return its labels."""
+    from simplenet.checkpoint import restore
+    from simplenet.checkpoint.file import read_checkpoint
+    from simplenet.checkpoint.keys import CLASSES
+
     loaded = read_checkpoint(checkpoint)
     network = None
     if model_file is not None:

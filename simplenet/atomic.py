@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+PathLike = str | os.PathLike[str]
+
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[IO[bytes]]:
+def atomic_write(path: PathLike, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
     """Open a new file for writing; on leaving, flush it to disk and give it the name `path`.
 
     Whoever reads `path` sees the old contents or the new, never a part. If the body raises, `path` is untouched and

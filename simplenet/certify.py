@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from simplenet.atomic import PathLike
 from simplenet.checkpoint import restore
-from simplenet.checkpoint.file import PathLike, is_archive, read_checkpoint, write_checkpoint
+from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.keys import CERTIFICATE, CONTENT_HASH, GOLDEN, METADATA, PYTORCH_VERSION, TIMESTAMP
 from simplenet.errors import CheckpointError
 from simplenet.integrity import random_rows
+from simplenet.manifest import is_archive
 
 RANDOM_ROWS = 256
 DTYPES = (torch.float32, torch.bfloat16)

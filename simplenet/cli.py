@@ -171,7 +171,7 @@ def serve(
     with interruptible(), lasting_output():
         from simplenet.serving import server as ts
         from simplenet.serving.run_dir import new_run_dir
-        from simplenet.serving.store import collect_archives, is_empty, require_writable, sample_requests
+        from simplenet.serving.store import collect_archives, is_empty, require_writable, verified_samples
 
         ts.find_java()
         ts.check_ports(port, host)
@@ -180,9 +180,9 @@ def serve(
                 require_writable(model_store)
                 _make_sample(Path(model_store), run_dir)
             archives = collect_archives(run_dir, model_store, checkpoint, profile)
-            samples = sample_requests(archives, run_dir)
             with ts.started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
                 with console.status("starting TorchServe …"):
+                    samples = verified_samples(archives, run_dir)  # meanwhile Java comes up
                     ts.wait_until_ready(running)
                 if not detach:
                     _stay(running, samples)

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from simplenet.archive import Archive, read_archive
-from simplenet.checkpoint.file import PathLike, is_archive, read_checkpoint
+from simplenet.atomic import PathLike
+from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.inference import load_weights
 from simplenet.checkpoint.keys import CLASSES, GOLDEN
 from simplenet.checkpoint.weights import Weights, weights_in
 from simplenet.errors import NotACheckpointError
 from simplenet.integrity import verify_golden
+from simplenet.manifest import is_archive
 from simplenet.model import build_model, is_foreign
 
 
@@ -20,13 +22,35 @@ def describe(path: PathLike) -> dict[str, Any]:
         SimpleNetError: it cannot be read, or its hash, shapes or golden samples do not match.
     """
     file = Path(path)
-    archive = read_archive(file) if is_archive(file) else None
-    checkpoint = archive.checkpoint if archive else read_checkpoint(file, mapped=True)
+    if is_archive(file):
+        return describe_archive(read_archive(file))
+    return _describe(file, read_checkpoint(file, mapped=True))
+
+
+def describe_archive(archive: Archive) -> dict[str, Any]:
+    """`describe` an archive that was read.
+
+    Raises:
+        SimpleNetError: the hash, shapes or golden samples of its checkpoint do not match.
+    """
+    return {
+        **_describe(archive.path, archive.checkpoint, archive.model_file),
+        "kind": "archive",
+        "archive": {
+            "model_name": archive.model_name,
+            "version": archive.version,
+            "model_file": archive.model_file,
+            "settings": archive.settings,
+        },
+    }
+
+
+def _describe(file: Path, checkpoint: dict[str, Any], model_file: str | None = None) -> dict[str, Any]:
     weights = weights_in(checkpoint, str(file))
     tensors = list(weights.state_dict.values())
-    description: dict[str, Any] = {
+    return {
         "file": str(file),
-        "kind": "archive" if archive else "checkpoint",
+        "kind": "checkpoint",
         "bytes": file.stat().st_size,
         "model_config": weights.model_config,
         "parameters": sum(tensor.numel() for tensor in tensors),
@@ -34,12 +58,9 @@ def describe(path: PathLike) -> dict[str, Any]:
         "weights": {name: list(tensor.shape) for name, tensor in weights.state_dict.items()},
         "classes": checkpoint.get(CLASSES),
         "metadata": weights.metadata,
-        "golden": _replay(weights, archive.model_file if archive else None),
+        "golden": _replay(weights, model_file),
         "findings": list(weights.findings),
     }
-    if archive:
-        description["archive"] = _describe_archive(archive)
-    return description
 
 
 def require_whole(description: dict[str, Any]) -> None:
@@ -69,12 +90,3 @@ def _replay(weights: Weights, model_file: str | None) -> str:
         return "none"
     error = verify_golden(model, golden, weights.source)
     return f"{len(golden['inputs'])} samples agree, largest relative difference {error:.2g}"
-
-
-def _describe_archive(archive: Archive) -> dict[str, Any]:
-    return {
-        "model_name": archive.model_name,
-        "version": archive.version,
-        "model_file": archive.model_file,
-        "settings": archive.settings,
-    }

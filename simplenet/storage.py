@@ -2,7 +2,7 @@
 
 An upload carries the file's SHA-256 twice: as S3's own checksum, which the server compares with what arrived, and
 as the object's `sha256` metadata, which `download` compares with what came back before the file gets its name.
-boto3 is imported only when an s3:// address is used.
+boto3 is imported only when an s3:// address is used, torch only to make a network's file or to read one.
 
 A progress callback `on_bytes` is called with the number of bytes moved since the last call, perhaps from another
 thread but never from two at once; the number is negative where bytes have to be moved again.
@@ -19,16 +19,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from simplenet.atomic import atomic_write
-from simplenet.checkpoint import load_model_for_inference, save_for_inference
-from simplenet.checkpoint.file import PathLike
+from simplenet.atomic import PathLike, atomic_write
 from simplenet.errors import ChecksumError, ConnectionLostError, ObjectNotFoundError, SimpleNetError, StorageError
 from simplenet.s3 import disk_trouble, s3_client, transfer_config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 SHA256_METADATA = "sha256"  # the user metadata in which an object carries its hash, as 64 hex digits
 DOWNLOAD_ATTEMPTS = 3  # to fetch a whole object, when the attempts to fetch its parts were in vain
@@ -194,13 +193,15 @@ def list_objects(location: PathLike) -> list[StoredFile]:
     return sorted(files, key=lambda file: file.address)
 
 
-def save_to_s3(model: nn.Module, bucket_name: str, key: str) -> None:
+def save_to_s3(model: "nn.Module", bucket_name: str, key: str) -> None:
     """Save a network for serving, as `save_for_inference` does, to `s3://bucket_name/key`.
 
     Raises:
         CheckpointError, ConfigError: the network cannot be saved.
         StorageError: it cannot be stored.
     """
+    from simplenet.checkpoint import save_for_inference
+
     address = _address(bucket_name, key)
     with _private_folder(address) as folder:
         path = folder / key.rpartition("/")[2]
@@ -208,13 +209,15 @@ def save_to_s3(model: nn.Module, bucket_name: str, key: str) -> None:
         upload(path, address)
 
 
-def load_from_s3(bucket_name: str, key: str, device: str | torch.device = "cpu") -> nn.Module:
+def load_from_s3(bucket_name: str, key: str, device: "str | torch.device" = "cpu") -> "nn.Module":
     """Rebuild the network stored at `s3://bucket_name/key`, verified as `load_model_for_inference` does.
 
     Raises:
         StorageError: it cannot be fetched.
         CheckpointError, ConfigError: what came is not a checkpoint that can be rebuilt.
     """
+    from simplenet.checkpoint import load_model_for_inference
+
     with local_copy(_address(bucket_name, key)) as path:
         return load_model_for_inference(path, device)
 

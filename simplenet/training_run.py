@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.checkpoint.file import PathLike, read_checkpoint
+from simplenet.atomic import PathLike
+from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.inference import load_weights, save_for_inference
 from simplenet.checkpoint.keys import CLASSES, METADATA, OPTIMIZER_STATE_DICT
 from simplenet.checkpoint.lineage import remember_origin

@@ -9,7 +9,6 @@ import os
 import pickle
 import pickletools
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +16,7 @@ from typing import IO, Any
 import orjson
 import torch
 
-from simplenet.atomic import atomic_write
+from simplenet.atomic import PathLike, atomic_write
 from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from simplenet.errors import (
     CheckpointError,
@@ -26,13 +25,9 @@ from simplenet.errors import (
     TruncatedCheckpointError,
     UnsafeCheckpointError,
 )
+from simplenet.manifest import DAMAGED_ZIP, MANIFEST
 
-MANIFEST = "MAR-INF/MANIFEST.json"
 _ZIP = b"PK\x03\x04"
-# What zipfile raises for a damaged file, some of it by way of what it meets there.
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError)
-
-PathLike = str | os.PathLike[str]
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: PathLike) -> None:
@@ -86,16 +81,6 @@ def checked_device(device: str | torch.device, source: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"{source}: cannot be loaded to {str(device)!r}: {_first_line(error)}") from error
-
-
-def is_archive(path: PathLike) -> bool:
-    """Whether there is a .mar: a zip with a manifest, or any file of that name."""
-    file = Path(path)
-    try:
-        with zipfile.ZipFile(file) as contents:
-            return file.suffix == ".mar" or MANIFEST in contents.namelist()
-    except (OSError, *DAMAGED_ZIP):
-        return file.suffix == ".mar"
 
 
 def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path | None = None) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simplenet.checkpoint.file import PathLike, write_checkpoint
+from simplenet.atomic import PathLike
+from simplenet.checkpoint.file import write_checkpoint
 from simplenet.checkpoint.inference import inference_checkpoint, load_weights
 from simplenet.checkpoint.keys import (
     CLASSES,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from simplenet.checkpoint.file import PathLike, checked_device, read_checkpoint, write_checkpoint
+from simplenet.atomic import PathLike
+from simplenet.checkpoint.file import checked_device, read_checkpoint, write_checkpoint
 from simplenet.checkpoint.inference import (
     check_weights,
     inference_checkpoint,

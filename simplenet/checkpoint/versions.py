@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.checkpoint.file import PathLike, read_checkpoint, write_checkpoint
+from simplenet.atomic import PathLike
+from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.inference import inference_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, METADATA, PARENT_HASH, TIMESTAMP
 from simplenet.checkpoint.weights import find_state_dict, read_weights

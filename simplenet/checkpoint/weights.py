@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.checkpoint.file import PathLike, read_checkpoint
+from simplenet.atomic import PathLike
+from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.inference import (
     check_weights,
     fitting_config,

@@ -66,7 +66,7 @@ def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
 def tidy(run_dir: Path) -> None:
     """Remove what a server that has ended leaves, but for its logs."""
     (run_dir / RECORD).unlink(missing_ok=True)
-    for name in ("tmp", "models", "store"):
+    for name in ("tmp", "models", "store", "frontend"):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
 

@@ -23,8 +23,10 @@ import requests
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
+from simplenet.manifest import read_manifest
 from simplenet.resources import resource
 from simplenet.serving import DEFAULT_PORT
+from simplenet.serving.frontend import class_path
 from simplenet.serving.root_cause import load_failed, root_cause
 from simplenet.serving.run_dir import RECORD, claimed, is_ours, run_root, tidy
 from simplenet.terminal import deferred, ignored
@@ -109,7 +111,8 @@ def start(
     check_ports(port, host)
     workers = workers or max(1, _gpus())
     config = _write_config(run_dir, archives, port, host, workers)
-    command = _command(java, run_dir, config)
+    least_delay = all(read_manifest(path).settings.get("maxBatchDelay") == 1 for path in archives.values())
+    command = _command(java, run_dir, config, least_delay)
     environment = _environment(run_dir, workers)
     with (run_dir / "logs" / "console.log").open("wb") as console:
         # A session of its own: Ctrl-C reaches us alone, and every worker can be found by its process group.
@@ -293,7 +296,7 @@ def _write_config(run_dir: Path, archives: dict[str, Path], port: int, host: str
     return file
 
 
-def _command(java: Path, run_dir: Path, config: Path) -> list[str]:
+def _command(java: Path, run_dir: Path, config: Path, least_delay: bool) -> list[str]:
     spec = find_spec("ts")
     if spec is None or spec.origin is None:
         raise ServerError("torchserve is not installed: pip install torchserve==0.12.0")
@@ -306,7 +309,7 @@ def _command(java: Path, run_dir: Path, config: Path) -> list[str]:
         f"-Djava.io.tmpdir={run_dir / 'tmp'}",
         f"-Dsimplenet.log.level={_log_level()}",
         *(vmargs[-1] if vmargs else ()),
-        *("-cp", str(home / "frontend" / "*"), "org.pytorch.serve.ModelServer"),
+        *("-cp", class_path(home, run_dir, least_delay), "org.pytorch.serve.ModelServer"),
         *("--python", sys.executable, "-f", str(config), "-ncs"),
     ]
 

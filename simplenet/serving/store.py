@@ -1,4 +1,7 @@
-"""Which archives a server will serve, and a request that shows each of them working."""
+"""Which archives a server will serve, whether they are sound, and a request that shows each of them working.
+
+Torch, whose import takes seconds, is imported where it is needed: the archives are verified while TorchServe starts.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,11 +9,10 @@ from tempfile import TemporaryFile
 
 import orjson
 
-from simplenet.archive import DEFAULT_PROFILE, create_archive, with_profile
-from simplenet.checkpoint.file import PathLike, read_checkpoint
-from simplenet.checkpoint.keys import GOLDEN
+from simplenet.archive import DEFAULT_PROFILE, Archive, create_archive, read_archive, with_profile
+from simplenet.atomic import PathLike
 from simplenet.errors import ServerError
-from simplenet.inspection import describe, require_whole
+from simplenet.manifest import read_manifest
 from simplenet.resources import resource
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
@@ -21,7 +23,7 @@ SAMPLE_INPUT_SIZE = 28 * 28
 def collect_archives(
     run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None
 ) -> dict[str, Path]:
-    """Verify what is to be served: the store's archives, or one made of `checkpoint` in the run directory.
+    """Collect what is to be served: the store's archives, or one made of `checkpoint` in the run directory.
 
     Args:
         run_dir: of the server; its folder `models` takes what is made or fetched here.
@@ -33,7 +35,7 @@ def collect_archives(
         Model name to archive.
 
     Raises:
-        SimpleNetError: there is nothing to serve, or an archive or checkpoint is refused.
+        SimpleNetError: there is nothing to serve, a file is no archive, or the checkpoint is refused.
     """
     made = run_dir / "models"
     if checkpoint is not None:
@@ -41,9 +43,7 @@ def collect_archives(
             return {"simplenet": create_archive(file, export_path=made, profile=profile or DEFAULT_PROFILE)}
     names: dict[str, Path] = {}
     for file in _archives_in(model_store, made):
-        description = describe(file)
-        require_whole(description)
-        name = description["archive"]["model_name"]
+        name = read_manifest(file).model_name
         if name in names:
             raise ServerError(f"{file}: expected one archive a model, found {names[name].name} for {name!r} too")
         names[name] = file
@@ -89,20 +89,36 @@ def require_writable(model_store: PathLike) -> None:
         ) from error
 
 
-def sample_requests(archives: Mapping[str, Path], folder: Path) -> dict[str, tuple[str, Path]]:
-    """`sample_request` for each model, by its name."""
-    return {name: sample_request(file, folder) for name, file in archives.items()}
+def verified_samples(archives: Mapping[str, Path], folder: Path) -> dict[str, tuple[str, Path]]:
+    """Verify every archive, running nothing from it.
+
+    Returns:
+        For each model by its name, what `sample_request` says.
+
+    Raises:
+        SimpleNetError: an archive is refused.
+    """
+    from simplenet.inspection import describe_archive, require_whole
+
+    samples = {}
+    for name, file in archives.items():
+        archive = read_archive(file)
+        require_whole(describe_archive(archive))
+        samples[name] = sample_request(archive, folder)
+    return samples
 
 
-def sample_request(archive: Path, folder: Path) -> tuple[str, Path]:
+def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
     """A request that the model answers: the bundled digit where it takes images of 28 x 28, else a golden row.
 
     Returns:
         Its Content-Type and the file with its body.
     """
-    golden = read_checkpoint(archive)[GOLDEN]
-    if golden["inputs"].shape[1] == SAMPLE_INPUT_SIZE:
+    from simplenet.checkpoint.keys import GOLDEN
+
+    row = archive.checkpoint[GOLDEN]["inputs"][:1]
+    if row.shape[1] == SAMPLE_INPUT_SIZE:
         return "image/png", resource(SAMPLE_DIGIT)
-    file = folder / f"{archive.stem}-sample.json"  # never server.json, whatever the archive is called
-    file.write_bytes(orjson.dumps({"instances": golden["inputs"][:1].tolist()}))
+    file = folder / f"{archive.path.stem}-sample.json"  # never server.json, whatever the archive is called
+    file.write_bytes(orjson.dumps({"instances": row.tolist()}))
     return "application/json", file

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from simplenet.archive import create_archive
+from simplenet.archive import create_archive, read_archive
 from simplenet.checkpoint import save_for_inference
 from simplenet.errors import ServerError
 from simplenet.model import SimpleNet
@@ -47,7 +47,7 @@ def test_archives_may_be_links_or_have_names_that_torchserve_cannot_read(tmp_pat
 def test_the_sample_of_a_model_called_server_leaves_the_servers_record_alone(tmp_path):
     save_for_inference(SimpleNet(9, 4, 3), tmp_path / "small.pt")
     archive = create_archive(tmp_path / "small.pt", model_name="server", export_path=tmp_path / "store")
-    content_type, file = sample_request(archive, tmp_path)
+    content_type, file = sample_request(read_archive(archive), tmp_path)
     assert content_type == "application/json"
     assert file.name != "server.json"
     assert len(json.loads(file.read_bytes())["instances"][0]) == 9
@@ -164,7 +164,7 @@ def test_a_log_level_of_log4j_becomes_one_that_the_workers_know(monkeypatch, tmp
         monkeypatch.setenv("SIMPLENET_LOG_LEVEL", given)
     config = tmp_path / "config.properties"
     config.touch()
-    assert f"-Dsimplenet.log.level={frontend}" in ts._command(tmp_path / "java", tmp_path, config)
+    assert f"-Dsimplenet.log.level={frontend}" in ts._command(tmp_path / "java", tmp_path, config, least_delay=True)
     assert ts._environment(tmp_path, 1)["SIMPLENET_LOG_LEVEL"] == workers
     assert isinstance(getattr(logging, workers.upper()), int)
 

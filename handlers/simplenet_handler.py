@@ -40,5 +40,5 @@ class SimpleNetHandler:
         shape = self.predictor.shape
         requests = [codec.decode_or_refuse(frame, shape) for frame in frames]
         rows = [request.rows for request in requests if isinstance(request, codec.Request)]
-        probabilities = self.predictor.predict(np.concatenate(rows)) if rows else np.empty((0, len(shape.classes)))
+        probabilities = self.predictor.predict_all(rows) if rows else np.empty((0, len(shape.classes)))
         return codec.encode_all(requests, probabilities, shape)

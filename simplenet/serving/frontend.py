@@ -40,20 +40,21 @@ LEAST_DELAY = Change(
 )
 CHANGES = (
     LEAST_DELAY,
-    # ModelServer reads 4,096 bytes of a request at a time: 32,767, the most that this instruction holds.
+    # ModelServer reads 4,096 bytes of a request at a time: 16,384. Not more, for each read takes a whole buffer, however
+    # little came, and up to 1,024 of them hold a body as it arrives: 16 MiB for a client that sends it in crumbs.
     Change(
         "org/pytorch/serve/ModelServer.class",
         "779d0df5bfc17c5ad09ac46d63d9a017d48a4cd68c1b7464de914d3cb40190b9",
         b"\x11\x10\x00\xb7",  # sipush 4096, invokespecial (FixedRecvByteBufAllocator)
-        b"\x11\x7f\xff\xb7",
+        b"\x11\x40\x00\xb7",
     ),
     # A buffer of netty's that outgrows 4 MiB grows by 4 MiB at a time, copied each time, as a batch of large requests
-    # is written to the worker: it doubles up to 256 MiB instead.
+    # is written to the worker: it doubles up to 64 MiB, and grows by as much beyond.
     Change(
         "io/netty/buffer/AbstractByteBufAllocator.class",
         "4852a094a9492360701e9dabaa14ad8ba618886237f85107f174976c537937ff",
         b"\x03\x00\x40\x00\x00",  # CONSTANT_Integer 4,194,304
-        b"\x03\x10\x00\x00\x00",
+        b"\x03\x04\x00\x00\x00",
     ),
 )
 

@@ -1,0 +1,44 @@
+"""A grey PNG of the model's own size without pillow's fifty microseconds, where pyspng is installed.
+
+It takes 8-bit grey images that nothing in the file would change (no transparency, no orientation, no animation), and
+leaves all else to the careful reader, which also finds the words for what is wrong.
+
+The format: https://www.w3.org/TR/png-3/
+"""
+
+import struct
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+pyspng: Any
+try:
+    pyspng = import_module("pyspng")
+except ImportError:  # a stock TorchServe: the careful reader takes everything
+    pyspng = None
+
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+_MARKS = (b"tRNS", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"acTL")  # chunks that may change what is seen
+
+
+def parse(data: memoryview, side: int) -> np.ndarray | None:
+    """The row `(1, side * side)` float32, 0..1, of an image in the common form; None for any other file."""
+    head = _head(side)
+    if pyspng is None or data[: len(head)] != head:
+        return None
+    file = bytes(data)
+    if not file.endswith(_END) or any(mark in file for mark in _MARKS):
+        return None
+    try:
+        pixels: np.ndarray = pyspng.load(file)
+    except (RuntimeError, ValueError):
+        return None
+    return (pixels.astype(np.float32) / 255).reshape(1, -1)
+
+
+@lru_cache(maxsize=16)
+def _head(side: int) -> bytes:
+    """The signature, and an IHDR chunk up to its depth of 8 bits and its colour type of grey."""
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBB", 13, b"IHDR", side, side, 8, 0)

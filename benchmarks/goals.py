@@ -1,6 +1,10 @@
-"""What the project set out to reach, as ratios within one run, and whether it did."""
+"""What the project set out to reach, as ratios within one run, and whether it did.
 
-from collections.abc import Callable
+Ours is the mean of its first and its last run; a peer is taken at its best.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +37,20 @@ class Run:
         self.others = [peer for peer in measured if not peer["name"].startswith("ours")]
         self.ceilings = results["ceilings"]
 
+    def our(self, load: str, key: str) -> float | None:
+        return _mean(peer["loads"].get(load, {}).get(key) for peer in self.ours)
+
     def best(self, peers: list[dict[str, Any]], load: str, key: str, pick: Callable[..., float] = max) -> float | None:
         values = [peer["loads"][load][key] for peer in peers if load in peer["loads"]]
         return pick(values) if values else None
 
     def latency_profile(self) -> float | None:
-        return self.best([p for p in self.by_name.values() if p["name"] == "ours-latency"], ONE_JSON, "p50_ms", min)
+        latency: dict[str, Any] = self.by_name.get("ours-latency", {"loads": {}})
+        return _mean([latency["loads"].get(ONE_JSON, {}).get("p50_ms")])
 
     def of_torch(self) -> float | None:
         rates = [row["rows_per_s"] for row in self.ceilings["in_process"] if row["rows"] == 4096]
-        return _ratio(self.best(self.ours, LARGE, "rows_per_s"), max(rates))
+        return _ratio(self.our(LARGE, "rows_per_s"), max(rates))
 
 
 Measure = Callable[[Run], float | None]
@@ -50,14 +58,14 @@ Measure = Callable[[Run], float | None]
 
 def _times_best_peer(load: str) -> Measure:
     def value(run: Run) -> float | None:
-        return _ratio(run.best(run.ours, load, "requests_per_s"), run.best(run.others, load, "requests_per_s"))
+        return _ratio(run.our(load, "requests_per_s"), run.best(run.others, load, "requests_per_s"))
 
     return value
 
 
 def _of_frontend(key: str) -> Measure:
     def value(run: Run) -> float | None:
-        return _ratio(run.best(run.ours, loads.JSON_AT_64, "requests_per_s"), run.ceilings["frontend"][key])
+        return _ratio(run.our(loads.JSON_AT_64, "requests_per_s"), run.ceilings["frontend"][key])
 
     return value
 
@@ -65,7 +73,7 @@ def _of_frontend(key: str) -> Measure:
 def _lone_request(load: str) -> Measure:
     def value(run: Run) -> float | None:
         batching = [peer for peer in run.others if peer["batches"]]
-        return _ratio(run.best(run.ours, load, "p50_ms", min), run.best(batching, load, "p50_ms", min))
+        return _ratio(run.our(load, "p50_ms"), run.best(batching, load, "p50_ms", min))
 
     return value
 
@@ -73,16 +81,14 @@ def _lone_request(load: str) -> Measure:
 def _tail(kind: str) -> Measure:
     def value(run: Run) -> float | None:
         runs = [r for peer in run.ours for r in peer["open_loop"] if r["kind"] == kind and r["share"] == 0.8]
-        ratios = [_ratio(r["p99_ms"], r["p50_ms"]) for r in runs if not r["errors"]]
-        return min((ratio for ratio in ratios if ratio is not None), default=None)
+        return None if any(r["errors"] for r in runs) else _mean(_ratio(r["p99_ms"], r["p50_ms"]) for r in runs)
 
     return value
 
 
 def _of_stock(key: str) -> Measure:
     def value(run: Run) -> float | None:
-        values = [peer[key] for peer in run.ours if peer.get(key)]
-        return _ratio(min(values, default=None), run.by_name.get("stock_torchserve", {}).get(key))
+        return _ratio(_mean(peer.get(key) for peer in run.ours), run.by_name.get("stock_torchserve", {}).get(key))
 
     return value
 
@@ -118,3 +124,9 @@ def table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that were measured; None if none was."""
+    measured = [value for value in values if value is not None]
+    return statistics.mean(measured) if measured else None

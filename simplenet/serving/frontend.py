@@ -40,8 +40,8 @@ LEAST_DELAY = Change(
 )
 CHANGES = (
     LEAST_DELAY,
-    # ModelServer reads 4,096 bytes of a request at a time: 16,384. Not more, for each read takes a whole buffer, however
-    # little came, and up to 1,024 of them hold a body as it arrives: 16 MiB for a client that sends it in crumbs.
+    # ModelServer reads 4,096 bytes of a request at a time: 16,384. Not more, for each read takes a whole buffer, and
+    # up to 1,024 of them hold a body as it arrives: 16 MiB for a client that sends it in crumbs.
     Change(
         "org/pytorch/serve/ModelServer.class",
         "779d0df5bfc17c5ad09ac46d63d9a017d48a4cd68c1b7464de914d3cb40190b9",

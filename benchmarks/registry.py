@@ -90,6 +90,15 @@ OURS_LATENCY = Peer(
     only=("json, 1 row, 1 conn", "json, 1 row, 8 conn", "raw, 1 row, 1 conn", "raw, 1 row, 8 conn"),
 )  # fmt: skip
 
+# What a part of ours is worth: the same server without it. Only measured when named.
+WITHOUT = tuple(
+    Peer(
+        f"ours-{switch}-stock", f"SimpleNet Serve, stock {switch}", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
+        prepares=True, own_environment=False, environment={f"SIMPLENET_{switch.upper()}": "stock"},
+    )
+    for switch in ("frontend", "wire")
+)  # fmt: skip
+
 OTHERS = (
     Peer(
         "stock_torchserve", "TorchServe, stock", "stock_torchserve.py", TORCHSERVE_PATH, "torchserve",
@@ -125,8 +134,12 @@ def chosen(names: str) -> tuple[Peer, ...]:
     Raises:
         SystemExit: a name is unknown.
     """
-    by_name = {peer.name: peer for peer in OTHERS}
-    wanted = list(by_name) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    by_name = {peer.name: peer for peer in (*OTHERS, *WITHOUT)}
+    wanted = (
+        [peer.name for peer in OTHERS]
+        if names == "all"
+        else [name.strip() for name in names.split(",") if name.strip()]
+    )
     if unknown := [name for name in wanted if name not in by_name]:
         raise SystemExit(f"bench: --peers: expected {', '.join(by_name)}, found {', '.join(unknown)}")
     return tuple(by_name[name] for name in wanted)

@@ -31,7 +31,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
     """Everything that was measured."""
     peers = [peer for peer in results["peers"] if peer["status"] == "ok"]
     found = [
-        Table("Goals", f"Ours is the mean of its two runs, a peer counts at its best.{_drift(peers)}", *goals.table(results)),
+        Table("Goals", f"Ours: the mean of its two runs; a peer: its best.{_drift(peers)}", *goals.table(results)),
         _loads(peers, "Requests/s", "One row a request.", ONE_ROW, lambda load: _number(load["requests_per_s"])),
         _loads(peers, "Latency", "p50 / p99 in ms, closed loop.", ONE_ROW, _latency),
         _loads(peers, "Rows/s", "Many rows a request.", MANY_ROWS, lambda load: _number(load["rows_per_s"])),

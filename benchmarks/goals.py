@@ -45,8 +45,7 @@ class Run:
         return pick(values) if values else None
 
     def latency_profile(self) -> float | None:
-        latency: dict[str, Any] = self.by_name.get("ours-latency", {"loads": {}})
-        return _mean([latency["loads"].get(ONE_JSON, {}).get("p50_ms")])
+        return self.best([p for p in self.by_name.values() if p["name"] == "ours-latency"], ONE_JSON, "p50_ms", min)
 
     def of_torch(self) -> float | None:
         rates = [row["rows_per_s"] for row in self.ceilings["in_process"] if row["rows"] == 4096]

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 CONNECTIONS = (1, 8, 64, 256)
 BATCHES = {1: "raw, 1 row, 64 conn", 64: "raw, 64 rows", 1024: "raw, 1024 rows", 4096: "raw, 4096 rows"}
 
-OURS_LINES = {"ours": "-", "ours-latency": ":", "ours-again": "--"}
+OURS_LINES = {"ours": "-", "ours-latency": ":", "ours-again": "--"}  # any other of ours: "-."
 
 
 def main(file: Path) -> None:
@@ -69,7 +69,7 @@ def _style(peer: dict, number: int) -> dict:
     """All runs of ours in black, the first of them solid; each other server in a colour of its own."""
     name = peer["name"]
     if name.startswith("ours"):
-        return {"marker": "o", "label": peer["label"], "color": "black", "lw": 2.5, "ls": OURS_LINES[name]}
+        return {"marker": "o", "label": peer["label"], "color": "black", "lw": 2.5, "ls": OURS_LINES.get(name, "-.")}
     return {"marker": "o", "label": peer["label"], "color": f"C{number % 10}", "lw": 1.2}
 
 

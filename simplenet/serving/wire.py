@@ -36,10 +36,8 @@ _LARGE_BUFFER = 1 << 26  # bytes; a larger one is given back after its message
 _KNOWN_HEADERS = 8  # blocks of headers kept by a reader: a client's requests all have the same
 _LONG_HEADERS = 4096  # bytes; a longer block is not kept
 
-Span = tuple[str, str, int, int]  # a field's name, media type, and where its value begins and ends
-
-
 Headers = dict[str, Any]
+Span = tuple[str, str, int, int]  # a field's name, media type, and where its value begins and ends
 
 
 class _IncompleteError(Exception):

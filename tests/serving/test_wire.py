@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,8 @@ from ts.protocol import otf_message_handler as stock
 
 from simplenet.serving import wire
 from simplenet.serving.messages import Answer, Frame
+
+RECORDED = Path(__file__).parent / "recorded" / "torchserve-0.12-batches.bin"
 
 names = st.text(max_size=12)
 tokens = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -74,6 +77,18 @@ def as_stock(frame: Frame) -> tuple:
     return frame.request_id, headers, {name: bytes(value) for name, value in frame.fields.items()}
 
 
+def of_stock(batch: list[dict]) -> list[tuple]:
+    """The same of what TorchServe's reader returned."""
+    return [
+        (
+            bytes(request["requestId"]),
+            {h["name"].decode(): h["value"].decode() for h in request["headers"]},
+            {p["name"]: bytes(p["value"]) for p in request["parameters"]},
+        )
+        for request in batch
+    ]
+
+
 @given(requests, st.lists(st.integers(1, 5000), min_size=1, max_size=5))
 def test_batches_are_read_as_torchserve_reads_them(batch, sizes):
     data = encode_batch(batch)
@@ -83,18 +98,32 @@ def test_batches_are_read_as_torchserve_reads_them(batch, sizes):
     for _ in range(2):
         command, frames = reader.read()
         assert command == b"I"
-        assert [as_stock(frame) for frame in frames] == [
-            (
-                bytes(request["requestId"]),
-                {h["name"].decode(): h["value"].decode() for h in request["headers"]},
-                {p["name"]: bytes(p["value"]) for p in request["parameters"]},
-            )
-            for request in expected
-        ]
+        assert [as_stock(frame) for frame in frames] == of_stock(expected)
         for frame, request in zip(frames, expected, strict=True):
             for parameter in request["parameters"]:
                 if parameter["name"] not in {h["name"].decode() for h in request["headers"]}:
                     assert isinstance(frame.headers[parameter["name"]]["content-type"], str)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=5))
+def test_batches_recorded_from_torchserve_are_read_as_it_reads_them(sizes):
+    """JSON, raw, PNG, .npy, a form, an empty and a torn body: alone at first, then several at once."""
+    data = RECORDED.read_bytes()
+    reference = CutStream(data, [1 << 20])
+    reader = wire.Reader(CutStream(data, sizes))
+    lengths = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TS_DECODE_INPUT_REQUEST", "false")  # bodies as bytes, as this project sets it
+        while reference.data:
+            _, expected = stock.retrieve_msg(reference)
+            _, frames = reader.read()
+            assert [as_stock(frame) for frame in frames] == of_stock(expected)
+            lengths.append(len(frames))
+    assert sum(lengths) == 28
+    assert lengths[:7] == [1] * 7
+    assert max(lengths) > 1
+    with pytest.raises(EOFError):
+        reader.read()
 
 
 @pytest.mark.parametrize("gpu", [-1, 3])

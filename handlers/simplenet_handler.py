@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 
-from simplenet.serving import codec, wire
-from simplenet.serving.messages import Frame
-from simplenet.serving.predictor import Predictor, worker_device
+from simplenet.worker import codec, wire
+from simplenet.worker.messages import Frame
+from simplenet.worker.predictor import Predictor, worker_device
 
 
 class SimpleNetHandler:

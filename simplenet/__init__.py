@@ -17,10 +17,10 @@ if TYPE_CHECKING:
         save_for_inference,
         smart_load,
     )
+    from simplenet.checkpoint.remote import load_from_s3, save_to_s3
     from simplenet.checkpoint.versions import list_versions, save_versioned_model
     from simplenet.errors import SimpleNetError
     from simplenet.model import ModelConfig, SimpleNet, build_model, register_architecture
-    from simplenet.storage import load_from_s3, save_to_s3
 
 __all__ = [
     "ModelConfig",
@@ -53,7 +53,7 @@ _HOME = {
     "create_archive": "archive",
     "list_versions": "checkpoint.versions",
     "load_checkpoint_for_training": "checkpoint",
-    "load_from_s3": "storage",
+    "load_from_s3": "checkpoint.remote",
     "load_model_for_inference": "checkpoint",
     "load_pretrained_backbone": "checkpoint",
     "read_archive": "archive",
@@ -61,7 +61,7 @@ _HOME = {
     "safe_load_model": "checkpoint",
     "save_checkpoint": "checkpoint",
     "save_for_inference": "checkpoint",
-    "save_to_s3": "storage",
+    "save_to_s3": "checkpoint.remote",
     "save_versioned_model": "checkpoint.versions",
     "smart_load": "checkpoint",
 }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-PathLike = str | os.PathLike[str]
+from simplenet.paths import PathLike
 
 
 @contextmanager

@@ -20,6 +20,7 @@ SimpleNetError
 │   ├── ConnectionLostError      the connection was cut more often than it was tried again
 │   └── ChecksumError            the bytes that came are not the ones that were stored
 ├── ServerError                  the server cannot start or stop; the message is the root cause
+│   └── SettingError             an environment variable of another value than it may have
 ├── ClientError                  the server did not answer, or refused
 └── RequestError (4xx)           one HTTP request is wrong; its neighbours are not
     ├── NotFoundError (404)
@@ -110,6 +111,10 @@ class ChecksumError(StorageError):
 
 class ServerError(SimpleNetError):
     """The server cannot be started or stopped; the message is the root cause."""
+
+
+class SettingError(ServerError):
+    """An environment variable has a value that it may not have."""
 
 
 class ClientError(SimpleNetError):

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from simplenet.archive import Archive, read_archive
-from simplenet.atomic import PathLike
 from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.inference import load_weights
 from simplenet.checkpoint.keys import CLASSES, GOLDEN
+from simplenet.checkpoint.state_dict import load_weights
 from simplenet.checkpoint.weights import Weights, weights_in
 from simplenet.errors import NotACheckpointError
 from simplenet.integrity import verify_golden
 from simplenet.manifest import is_archive
 from simplenet.model import build_model, is_foreign
+from simplenet.paths import PathLike
+from simplenet.text import dtype_name
 
 
 def describe(path: PathLike) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def _describe(file: Path, checkpoint: dict[str, Any], model_file: str | None = N
         "bytes": file.stat().st_size,
         "model_config": weights.model_config,
         "parameters": sum(tensor.numel() for tensor in tensors),
-        "dtype": ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})),
+        "dtype": ", ".join(sorted({dtype_name(tensor.dtype) for tensor in tensors})),
         "weights": {name: list(tensor.shape) for name, tensor in weights.state_dict.items()},
         "classes": checkpoint.get(CLASSES),
         "metadata": weights.metadata,

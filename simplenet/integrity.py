@@ -12,12 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.errors import (
-    CheckpointError,
-    GoldenMismatchError,
-    HashMismatchError,
-    NotACheckpointError,
-)
+from simplenet.errors import CheckpointError, GoldenMismatchError, HashMismatchError, NotACheckpointError
+from simplenet.text import dtype_name
 
 GOLDEN_SAMPLES = 8
 # Largest difference allowed in a golden logit, relative to the largest logit: some 100 roundings of each dtype.
@@ -43,7 +39,7 @@ def content_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
         tensor = state_dict[name]
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
             raise CheckpointError(f"state_dict[{name!r}]: expected a dense tensor, found {type(tensor).__name__}")
-        dtype = str(tensor.dtype).removeprefix("torch.")
+        dtype = dtype_name(tensor.dtype)
         digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode() + b"\n")
         digest.update(tensor_bytes(tensor))
     return digest.hexdigest()

@@ -14,15 +14,18 @@ from typing import Any
 import orjson
 import yaml
 
-from simplenet.atomic import PathLike
 from simplenet.errors import ArchiveError
+from simplenet.paths import PathLike
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG_FILE = "model-config.yaml"
 MAX_INFLATION = 100  # times an archive's own size; weights hardly shrink, so one that unpacks to more is a bomb
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a model or a version
 # What zipfile raises for a damaged file, some of it by way of what it meets there.
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError)
+DAMAGED_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError),
+    OSError,  # an offset before the file's beginning
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def is_archive(path: PathLike) -> bool:
     try:
         with zipfile.ZipFile(file) as contents:
             return file.suffix == ".mar" or MANIFEST in contents.namelist()
-    except (OSError, *DAMAGED_ZIP):
+    except DAMAGED_ZIP:
         return file.suffix == ".mar"
 
 

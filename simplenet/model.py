@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from simplenet.errors import ConfigError
+from simplenet.text import quoted
 
 ARCHITECTURE = "architecture"  # the optional key of a model_config that names a registered network
 DEFAULT_ARCHITECTURE = "SimpleNet"
@@ -48,9 +49,9 @@ class ModelConfig:
         expected = [field.name for field in fields(cls)]
         given = [name for name in values if name != ARCHITECTURE]
         if unknown := [name for name in given if name not in expected]:
-            raise ConfigError(f"model_config: unknown field {_quoted(unknown)}; expected {_quoted(expected)}")
+            raise ConfigError(f"model_config: unknown field {quoted(unknown)}; expected {quoted(expected)}")
         if missing := [name for name in expected if name not in given]:
-            raise ConfigError(f"model_config: missing field {_quoted(missing)}; found {_quoted(given)}")
+            raise ConfigError(f"model_config: missing field {quoted(missing)}; found {quoted(given)}")
         return cls(**{name: values[name] for name in expected})
 
     def to_dict(self) -> dict[str, int]:
@@ -117,7 +118,7 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
         name = model_config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE)
         if not isinstance(name, str) or name not in _REGISTRY:
             raise ConfigError(
-                f"model_config['architecture']: expected one of {_quoted(sorted(_REGISTRY))}, found {name!r}; "
+                f"model_config['architecture']: expected one of {quoted(sorted(_REGISTRY))}, found {name!r}; "
                 "archive your own network with --model-file and --model-class"
             )
         network = _REGISTRY[name]
@@ -161,7 +162,3 @@ def model_config_of(model: nn.Module) -> dict[str, Any]:
         )
     named = {} if type(model) is SimpleNet else {ARCHITECTURE: type(model).__name__}
     return {**config, **named}
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in names)

@@ -21,13 +21,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simplenet.atomic import PathLike, atomic_write
+from simplenet.atomic import atomic_write
 from simplenet.errors import ChecksumError, ConnectionLostError, ObjectNotFoundError, SimpleNetError, StorageError
+from simplenet.paths import PathLike
 from simplenet.s3 import disk_trouble, s3_client, transfer_config
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    pass
 
 SHA256_METADATA = "sha256"  # the user metadata in which an object carries its hash, as 64 hex digits
 DOWNLOAD_ATTEMPTS = 3  # to fetch a whole object, when the attempts to fetch its parts were in vain
@@ -191,42 +191,6 @@ def list_objects(location: PathLike) -> list[StoredFile]:
                 if not key.endswith("/") and not _hidden(key.removeprefix(prefix)):  # "folder/" marks an empty one
                     files.append(StoredFile(f"s3://{bucket}/{key}", entry["Size"], entry["LastModified"]))
     return sorted(files, key=lambda file: file.address)
-
-
-def save_to_s3(model: "nn.Module", bucket_name: str, key: str) -> None:
-    """Save a network for serving, as `save_for_inference` does, to `s3://bucket_name/key`.
-
-    Raises:
-        CheckpointError, ConfigError: the network cannot be saved.
-        StorageError: it cannot be stored.
-    """
-    from simplenet.checkpoint import save_for_inference
-
-    address = _address(bucket_name, key)
-    with _private_folder(address) as folder:
-        path = folder / key.rpartition("/")[2]
-        save_for_inference(model, path)
-        upload(path, address)
-
-
-def load_from_s3(bucket_name: str, key: str, device: "str | torch.device" = "cpu") -> "nn.Module":
-    """Rebuild the network stored at `s3://bucket_name/key`, verified as `load_model_for_inference` does.
-
-    Raises:
-        StorageError: it cannot be fetched.
-        CheckpointError, ConfigError: what came is not a checkpoint that can be rebuilt.
-    """
-    from simplenet.checkpoint import load_model_for_inference
-
-    with local_copy(_address(bucket_name, key)) as path:
-        return load_model_for_inference(path, device)
-
-
-def _address(bucket_name: str, key: str) -> str:
-    address = f"s3://{bucket_name}/{key}"
-    if parse_address(address) != (bucket_name, key):
-        raise StorageError(f"bucket_name: expected the name alone, such as 'my-models', found {bucket_name!r}")
-    return address
 
 
 def _parse_folder(address: PathLike) -> tuple[str, str]:

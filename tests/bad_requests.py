@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from simplenet.resources import resource
+from simplenet.paths import resource
 
 JSON, NPY, RAW, PNG = "application/json", "application/x-npy", "application/octet-stream", "image/png"
 ROW = [0.5] * 784

@@ -8,11 +8,11 @@ import torch
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
-from simplenet.data import load_split
 from simplenet.integrity import GOLDEN_SAMPLES
 from simplenet.model import SimpleNet
-from simplenet.resources import resource
-from simplenet.training import Trainer
+from simplenet.paths import resource
+from simplenet.training.data import load_split
+from simplenet.training.trainer import Trainer
 
 pytest_plugins = ["s3_fixtures"]
 os.environ["COLUMNS"] = "200"  # tables as a wide terminal shows them

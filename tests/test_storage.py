@@ -17,6 +17,7 @@ from s3_fixtures import BUCKET, LISTING_PAGE
 
 from simplenet import storage
 from simplenet.checkpoint import save_for_inference
+from simplenet.checkpoint.remote import load_from_s3, save_to_s3
 from simplenet.errors import (
     CheckpointError,
     ChecksumError,
@@ -89,8 +90,8 @@ def test_an_upload_carries_its_sha256_as_metadata_and_as_checksum(s3: FaultyProx
 
 def test_a_model_saved_to_s3_is_loaded_from_it(s3: FaultyProxy, tmp_path: Path) -> None:
     model = SimpleNet(12, 8, 3)
-    storage.save_to_s3(model=model, bucket_name=BUCKET, key="digits/model.pt")
-    loaded = storage.load_from_s3(bucket_name=BUCKET, key="digits/model.pt", device="cpu")
+    save_to_s3(model=model, bucket_name=BUCKET, key="digits/model.pt")
+    loaded = load_from_s3(bucket_name=BUCKET, key="digits/model.pt", device="cpu")
     assert not loaded.training
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
@@ -127,7 +128,7 @@ def test_an_address_that_went_through_a_path_still_works(s3: FaultyProxy, tmp_pa
 def test_an_object_without_our_metadata_loads(s3: FaultyProxy, others: Any, tmp_path: Path) -> None:
     save_for_inference(SimpleNet(12, 8, 3), tmp_path / "model.pt")
     others.upload_file(str(tmp_path / "model.pt"), BUCKET, "theirs.pt")
-    assert isinstance(storage.load_from_s3(BUCKET, "theirs.pt"), SimpleNet)
+    assert isinstance(load_from_s3(BUCKET, "theirs.pt"), SimpleNet)
 
 
 def test_a_sha256_of_another_form_is_not_taken_for_ours(s3: FaultyProxy, others: Any, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_sha256_of_another_form_is_not_taken_for_ours(s3: FaultyProxy, others:
 def test_what_is_wrong_with_a_fetched_checkpoint_names_the_address(s3: FaultyProxy, others: Any) -> None:
     others.put_object(Bucket=BUCKET, Key="notes.pt", Body=b"not a checkpoint")
     with pytest.raises(CheckpointError, match=r"\As3://models/notes\.pt: expected a file written by torch\.save"):
-        storage.load_from_s3(BUCKET, "notes.pt")
+        load_from_s3(BUCKET, "notes.pt")
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -235,7 +236,7 @@ def test_no_credentials(s3: FaultyProxy, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with _refused(CredentialsError, "s3://models/a.pt: ", "credentials", "set AWS_ACCESS_KEY_ID"):
-        storage.load_from_s3(BUCKET, "a.pt")
+        load_from_s3(BUCKET, "a.pt")
     with _refused(CredentialsError, "s3://models/a.pt: ", "credentials", "set AWS_ACCESS_KEY_ID"):
         storage.upload(_file(tmp_path), "s3://models/a.pt")
     assert s3.requests == []
@@ -313,7 +314,7 @@ def test_addresses_are_taken_apart() -> None:
 
 def test_a_bucket_name_that_is_an_address() -> None:
     with _refused(StorageError, "bucket_name: expected the name alone", "'models/digits'"):
-        storage.save_to_s3(SimpleNet(12, 8, 3), "models/digits", "a.pt")
+        save_to_s3(SimpleNet(12, 8, 3), "models/digits", "a.pt")
 
 
 def test_a_bucket_name_that_s3_does_not_allow(s3: FaultyProxy) -> None:

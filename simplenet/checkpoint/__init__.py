@@ -1,14 +1,9 @@
 """Checkpoints: saved with all that rebuilds them, loaded only if nothing drifted."""
 
-from simplenet.checkpoint.inference import (
-    inference_checkpoint,
-    load_model_for_inference,
-    restore,
-    save_for_inference,
-    verified_parts,
-)
+from simplenet.checkpoint.load import load_model_for_inference, restore, safe_load_model, smart_load
 from simplenet.checkpoint.resume import load_checkpoint_for_training, save_checkpoint
-from simplenet.checkpoint.weights import load_pretrained_backbone, safe_load_model, smart_load
+from simplenet.checkpoint.save import inference_checkpoint, save_for_inference
+from simplenet.checkpoint.transfer import load_pretrained_backbone
 
 __all__ = [
     "inference_checkpoint",
@@ -20,5 +15,4 @@ __all__ = [
     "save_checkpoint",
     "save_for_inference",
     "smart_load",
-    "verified_parts",
 ]

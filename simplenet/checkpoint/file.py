@@ -16,7 +16,7 @@ from typing import IO, Any
 import orjson
 import torch
 
-from simplenet.atomic import PathLike, atomic_write
+from simplenet.atomic import atomic_write
 from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from simplenet.errors import (
     CheckpointError,
@@ -26,6 +26,8 @@ from simplenet.errors import (
     UnsafeCheckpointError,
 )
 from simplenet.manifest import DAMAGED_ZIP, MANIFEST
+from simplenet.paths import PathLike
+from simplenet.text import first_line
 
 _ZIP = b"PK\x03\x04"
 
@@ -80,7 +82,7 @@ def checked_device(device: str | torch.device, source: str) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise CheckpointError(f"{source}: cannot be loaded to {str(device)!r}: {_first_line(error)}") from error
+        raise CheckpointError(f"{source}: cannot be loaded to {str(device)!r}: {first_line(error)}") from error
 
 
 def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path | None = None) -> dict[str, Any]:
@@ -107,13 +109,12 @@ def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path
         loaded = torch.load(mapped or stream, map_location=device, weights_only=True, mmap=mapped is not None)
     except pickle.UnpicklingError as error:
         raise UnsafeCheckpointError(
-            f"{source}: a pickle that holds more than tensors and plain values, and was not loaded: "
-            f"{_first_line(error)}"
+            f"{source}: a pickle that holds more than tensors and plain values, and was not loaded: {first_line(error)}"
         ) from error
     except (EOFError, OSError) as error:
-        raise TruncatedCheckpointError(f"{source}: the file ends too early: {_first_line(error)}") from error
+        raise TruncatedCheckpointError(f"{source}: the file ends too early: {first_line(error)}") from error
     except Exception as error:  # torch raises many kinds for a damaged file; each means the same to the reader
-        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {_first_line(error)}") from error
+        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {first_line(error)}") from error
     if not isinstance(loaded, dict):
         raise NotACheckpointError(f"{source}: expected a dict, found {type(loaded).__name__}")
     _require_honest(loaded, source)
@@ -126,7 +127,7 @@ def _zip_names(stream: IO[bytes], source: str) -> list[str]:
             return archive.namelist()
     except DAMAGED_ZIP as error:
         raise TruncatedCheckpointError(
-            f"{source}: the file is damaged or ends too early: {_first_line(error)}"
+            f"{source}: the file is damaged or ends too early: {first_line(error)}"
         ) from error
     finally:
         stream.seek(0)
@@ -139,9 +140,7 @@ def _load_from_archive(stream: IO[bytes], device: str | torch.device, source: st
             name = manifest["model"]["serializedFile"]
             inner = io.BytesIO(archive.read(name))
     except (TypeError, *DAMAGED_ZIP) as error:
-        raise NotACheckpointError(
-            f"{source}: an archive without a readable checkpoint: {_first_line(error)}"
-        ) from error
+        raise NotACheckpointError(f"{source}: an archive without a readable checkpoint: {first_line(error)}") from error
     if inner.getbuffer()[:4] == _ZIP and MANIFEST in _zip_names(inner, source):
         raise NotACheckpointError(f"{source}: expected a checkpoint in the archive, found another archive")
     return _load(inner, device, f"{source}!{name}")
@@ -186,7 +185,3 @@ def _unsafe_globals(stream: IO[bytes]) -> list[str]:
         stream.seek(0)
     harmless = ("torch.", "collections.OrderedDict", "numpy.")
     return sorted(name for name in found if not name.startswith(harmless) or name.startswith("torch.nn.modules"))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

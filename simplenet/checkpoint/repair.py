@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simplenet.atomic import PathLike
 from simplenet.checkpoint.file import write_checkpoint
-from simplenet.checkpoint.inference import inference_checkpoint, load_weights
 from simplenet.checkpoint.keys import (
     CLASSES,
     CONTENT_HASH,
@@ -20,10 +18,13 @@ from simplenet.checkpoint.keys import (
     SCHEDULER_STATE_DICT,
 )
 from simplenet.checkpoint.safetensors_file import SUFFIX
+from simplenet.checkpoint.save import inference_checkpoint
+from simplenet.checkpoint.state_dict import load_weights
 from simplenet.checkpoint.weights import Weights, read_weights
 from simplenet.errors import CheckpointError, ConfigError
 from simplenet.integrity import verify_golden
 from simplenet.model import build_model
+from simplenet.paths import PathLike
 
 REPAIRS = "repairs"  # the key of the metadata that says what was done
 _TRAINING_STATE = (OPTIMIZER_STATE_DICT, SCHEDULER_STATE_DICT, SCALER_STATE_DICT, EPOCH, LOSS, RNG_STATE)

@@ -11,16 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from simplenet.atomic import PathLike
 from simplenet.checkpoint.file import checked_device, read_checkpoint, write_checkpoint
-from simplenet.checkpoint.inference import (
-    check_weights,
-    inference_checkpoint,
-    listed,
-    plain,
-    require,
-    verified_parts,
-)
 from simplenet.checkpoint.keys import (
     EPOCH,
     LOSS,
@@ -28,11 +19,17 @@ from simplenet.checkpoint.keys import (
     RNG_STATE,
     SCALER_STATE_DICT,
     SCHEDULER_STATE_DICT,
+    require,
 )
 from simplenet.checkpoint.lineage import remember_origin
+from simplenet.checkpoint.load import verified_parts
 from simplenet.checkpoint.safetensors_file import SUFFIX
+from simplenet.checkpoint.save import inference_checkpoint, plain
+from simplenet.checkpoint.state_dict import check_weights
 from simplenet.errors import CheckpointError, NotACheckpointError
 from simplenet.model import bare_network
+from simplenet.paths import PathLike
+from simplenet.text import quoted
 
 # What a parameter group holds besides the optimizer's settings: the parameters, and what schedulers keep there.
 _NOT_SETTINGS = frozenset(
@@ -222,5 +219,5 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str) 
     if settings - saved and saved - settings:  # one alone: another version of torch
         raise CheckpointError(
             f"{where}: of another kind than {type(optimizer).__name__}: "
-            f"it has {listed(sorted(saved - settings))} and lacks {listed(sorted(settings - saved))}"
+            f"it has {quoted(sorted(saved - settings))} and lacks {quoted(sorted(settings - saved))}"
         )

@@ -16,8 +16,8 @@ from support import COMMAND_TIMEOUT_S
 
 from simplenet.atomic import _open_nameless
 from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.inference import verified_parts
 from simplenet.checkpoint.keys import CONTENT_HASH
+from simplenet.checkpoint.load import verified_parts
 from simplenet.integrity import content_hash
 
 KILLS = 200

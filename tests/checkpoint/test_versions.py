@@ -22,9 +22,10 @@ from simplenet.checkpoint import (
     save_for_inference,
     smart_load,
 )
+from simplenet.checkpoint.diff import diff
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
-from simplenet.checkpoint.versions import Version, diff, list_versions
-from simplenet.cli import app
+from simplenet.checkpoint.versions import Version, list_versions
+from simplenet.cli.app import app
 from simplenet.errors import CheckpointError, HashMismatchError, ObjectNotFoundError
 from simplenet.integrity import content_hash
 from simplenet.model import SimpleNet

@@ -17,7 +17,8 @@ from simplenet.checkpoint import (
     smart_load,
 )
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
-from simplenet.checkpoint.weights import head_name, read_weights, transfer_backbone
+from simplenet.checkpoint.transfer import head_name, transfer_backbone
+from simplenet.checkpoint.weights import read_weights
 from simplenet.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -209,7 +210,7 @@ def test_a_lenient_load_takes_what_fits_and_reports_the_rest(model, tmp_path, ca
         loaded = safe_load_model(SimpleNet, tmp_path / "net.pt", strict=False)
     assert torch.equal(loaded.fc1.weight, model.fc1.weight)
     report = "missing 'fc2.weight'; unexpected 'extra'; of another shape 'fc2.bias'"
-    assert caplog.messages == [f"{tmp_path / 'net.pt'}: took 'fc1.weight', 'fc1.bias'; {report}"]
+    assert caplog.messages == [f"{tmp_path / 'net.pt'}: loaded 'fc1.weight', 'fc1.bias'; {report}"]
 
 
 def test_a_lenient_load_of_all_the_weights_has_nothing_to_report(model, tmp_path, caplog):
@@ -344,8 +345,8 @@ def test_a_backbone_is_taken_and_the_head_stays_new(model, tmp_path, num_classes
 def test_only_what_was_taken_is_frozen(model, tmp_path):
     state_dict = {**model.state_dict(), "fc1.bias": torch.zeros(99), "other": torch.zeros(1)}
     torch.save(state_dict, tmp_path / "net.pt")
-    taken = transfer_backbone(model, tmp_path / "net.pt")
-    assert (taken.taken, taken.mismatched, taken.unexpected) == (("fc1.weight",), ("fc1.bias",), ("other",))
+    report = transfer_backbone(model, tmp_path / "net.pt")
+    assert (report.loaded, report.mismatched, report.unexpected) == (("fc1.weight",), ("fc1.bias",), ("other",))
     assert [parameter.requires_grad for parameter in model.parameters()] == [False, True, True, True]
 
 

@@ -1,0 +1,179 @@
+"""A checkpoint, the handler and this library, packed into one self-contained .mar file, and read back.
+
+What needs torch is imported where it is needed: `serve` uses the rest while TorchServe starts.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from simplenet.archive.profile import DEFAULT_PROFILE, read_profile
+from simplenet.atomic import atomic_write
+from simplenet.errors import ArchiveError
+from simplenet.manifest import MODEL_CONFIG_FILE, NAME
+from simplenet.paths import PathLike, resource
+from simplenet.text import last_line
+
+LABELS_FILE = "index_to_name.json"
+CHECKPOINT_FILE = "checkpoint.pt"
+_LIBRARY = Path(__file__).resolve().parents[1]
+_NOT_CARRIED = ("__pycache__", "cli", "client", "resources", "server", "training")  # rooms that no worker enters
+HANDLER = "simplenet_handler.py"
+
+# Loads the unpacked archive as a worker would, with the archive's own library.
+_TRIAL = """
+import sys, torch, yaml
+from simplenet.errors import SimpleNetError
+from simplenet.worker.predictor import Predictor
+try:
+    settings = yaml.safe_load(open("model-config.yaml"))
+    Predictor.from_archive(".", torch.device("cpu"), settings.get("handler") or {})
+except SimpleNetError as error:
+    sys.exit(str(error))
+"""
+
+
+def create_archive(
+    checkpoint: PathLike,
+    *,
+    model_name: str = "simplenet",
+    version: str = "1.0",
+    export_path: PathLike = "model_store",
+    profile: str = DEFAULT_PROFILE,
+    model_file: PathLike | None = None,
+    model_class: str | None = None,
+    force: bool = False,
+) -> Path:
+    """Pack a checkpoint into `<export_path>/<model_name>.mar`.
+
+    The checkpoint is verified first; the finished archive is loaded once as a worker would load it, then renamed
+    into place.
+
+    Args:
+        checkpoint: a file saved for inference.
+        model_name: the name in the URL.
+        version: of the model, in the URL of versioned requests.
+        export_path: the folder to put it into; made if missing.
+        profile: `throughput`, `latency`, or the path of a YAML file in their form.
+        model_file: a Python module with the user's own network.
+        model_class: the class in it; by default the checkpoint's `architecture`.
+        force: replace an existing archive.
+
+    Returns:
+        The path of the archive.
+
+    Raises:
+        ArchiveError: the archive exists, or cannot be built, or does not load.
+        CheckpointError: the checkpoint is refused.
+    """
+    for what, value in (("model name", model_name), ("version", version)):
+        if not NAME.fullmatch(value):
+            raise ArchiveError(f"{what}: expected letters, digits, '_', '-' and '.', found {value!r}")
+    if model_file is not None and Path(model_file).name == HANDLER:
+        raise ArchiveError(f"{model_file}: expected another name than {HANDLER}, which is the handler's in the archive")
+    target = Path(export_path) / f"{model_name}.mar"
+    if target.exists() and not force:
+        raise ArchiveError(f"{target}: exists already; give --force to replace it")
+    settings = read_profile(profile)
+    labels = _verify(Path(checkpoint), model_file, model_class, settings)
+    # TorchServe's archiver deletes and reuses <tmp>/<model name>: it gets a temporary directory of its own.
+    with tempfile.TemporaryDirectory(prefix="simplenet-archive-") as scratch:
+        stage = Path(scratch)
+        _stage_files(stage, Path(checkpoint), settings, labels, model_file)
+        _run_archiver(stage, model_name, version, Path(model_file).name if model_file else None)
+        made = stage / "out" / f"{model_name}.mar"
+        _try_loading(made, stage / "trial")
+        _place(made, target, force)
+    return target
+
+
+def _verify(
+    checkpoint: Path, model_file: PathLike | None, model_class: str | None, settings: dict[str, Any]
+) -> list[str] | None:
+    """Rebuild the checkpoint's network as a worker would; note its class in `settings`; return its labels."""
+    from simplenet.checkpoint import restore
+    from simplenet.checkpoint.file import read_checkpoint
+    from simplenet.checkpoint.keys import CLASSES
+
+    loaded = read_checkpoint(checkpoint)
+    network = None
+    if model_file is not None:
+        from simplenet.model_file import load_network
+
+        config = loaded.get("model_config")
+        class_name = model_class or (config.get("architecture", "") if isinstance(config, dict) else "")
+        network = load_network(Path(model_file), class_name)
+        settings["handler"] = {**(settings.get("handler") or {}), "model_class": class_name}
+    elif model_class is not None:
+        raise ArchiveError("--model-class: expected --model-file with it, found none")
+    restore(loaded, "cpu", str(checkpoint), network)
+    return loaded.get(CLASSES)
+
+
+def _stage_files(
+    stage: Path,
+    checkpoint: Path,
+    settings: dict[str, Any],
+    labels: list[str] | None,
+    model_file: PathLike | None,
+) -> None:
+    """Lay out everything that the archive will hold, under names that are the same for every user."""
+    extra = stage / "extra"
+    shutil.copytree(_LIBRARY, extra / "simplenet", ignore=shutil.ignore_patterns(*_NOT_CARRIED))
+    if labels:
+        (extra / LABELS_FILE).write_bytes(orjson.dumps({str(i): label for i, label in enumerate(labels)}))
+    shutil.copyfile(checkpoint, stage / CHECKPOINT_FILE)
+    shutil.copyfile(resource(f"handlers/{HANDLER}"), stage / HANDLER)
+    (stage / MODEL_CONFIG_FILE).write_text(yaml.safe_dump(settings))
+    if model_file is not None:
+        shutil.copyfile(model_file, stage / Path(model_file).name)
+    (stage / "tmp").mkdir()
+    (stage / "out").mkdir()
+
+
+def _run_archiver(stage: Path, model_name: str, version: str, model_file: str | None) -> None:
+    command = [
+        *(sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "zip-store"),
+        *("--model-name", model_name, "--version", version, "--export-path", "out"),
+        *("--serialized-file", CHECKPOINT_FILE, "--handler", HANDLER),
+        *("--config-file", MODEL_CONFIG_FILE, "--extra-files", "extra"),
+        *(("--model-file", model_file) if model_file else ()),
+    ]
+    environment = {**os.environ, "TMPDIR": str(stage / "tmp")}
+    done = subprocess.run(command, cwd=stage, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ArchiveError(f"torch-model-archiver failed: {last_line(done.stderr)}")
+
+
+def _try_loading(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", _TRIAL],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ArchiveError(f"{archive.name}: the finished archive does not load: {last_line(done.stderr)}")
+
+
+def _place(made: Path, target: Path, force: bool) -> None:
+    try:
+        with made.open("rb") as source, atomic_write(target, overwrite=force) as file:
+            shutil.copyfileobj(source, file, 2**20)
+    except FileExistsError as error:
+        raise ArchiveError(f"{target}: exists already; give --force to replace it") from error
+    except OSError as error:
+        raise ArchiveError(f"{target}: cannot be written: {error.strerror}") from error

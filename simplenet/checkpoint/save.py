@@ -1,0 +1,124 @@
+"""Save a network for serving, with all that is needed to rebuild it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+from torch import nn
+
+from simplenet.checkpoint.file import write_checkpoint
+from simplenet.checkpoint.keys import (
+    CLASSES,
+    CONTENT_HASH,
+    CURRENT_FORMAT,
+    FORMAT_VERSION,
+    GOLDEN,
+    METADATA,
+    MODEL_CONFIG,
+    MODEL_STATE_DICT,
+    PARENT_HASH,
+    PYTORCH_VERSION,
+    TIMESTAMP,
+)
+from simplenet.checkpoint.lineage import origin_of
+from simplenet.errors import CheckpointError, ConfigError
+from simplenet.integrity import content_hash, make_golden, random_rows
+from simplenet.model import ARCHITECTURE, SimpleNet, bare_network, model_config_of
+from simplenet.paths import PathLike
+
+
+def save_for_inference(
+    model: nn.Module,
+    filepath: PathLike,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    model_config: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    golden_inputs: torch.Tensor | None = None,
+) -> None:
+    """Save a network for serving: weights, model_config, metadata, content hash and golden samples.
+
+    Args:
+        model: a SimpleNet, or any network whose constructor takes the fields of its model_config.
+        filepath: where to; written whole or not at all.
+        metadata: plain values to keep (accuracy, dataset, …); the library's own fields are added, among them the
+            content hash of the checkpoint that the network was loaded from, as `parent_hash` unless that is given.
+        model_config: the constructor's arguments, where `model.config` does not carry them.
+        classes: one label per class, in order.
+        golden_inputs: `(samples, input_size)` float, real rows to record; random ones by default.
+
+    Raises:
+        CheckpointError: metadata or classes cannot be stored, or the network answers NaN.
+        ConfigError: the network carries no model_config and none is given.
+    """
+    write_checkpoint(
+        inference_checkpoint(model, metadata, model_config=model_config, classes=classes, golden_inputs=golden_inputs),
+        filepath,
+    )
+
+
+def inference_checkpoint(
+    model: nn.Module,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    model_config: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    golden_inputs: torch.Tensor | None = None,
+) -> dict[str, Any]:
+    """The dict that `save_for_inference` writes; the arguments are the same."""
+    model = bare_network(model)
+    config = dict(model_config) if model_config is not None else model_config_of(model)
+    if type(model) is not SimpleNet:
+        config.setdefault(ARCHITECTURE, type(model).__name__)
+    if golden_inputs is None:
+        if "input_size" not in config:
+            raise ConfigError("model_config has no 'input_size' to make golden samples of; pass golden_inputs=")
+        golden_inputs = random_rows(config["input_size"])
+    golden = make_golden(model, golden_inputs)
+    if classes is not None and len(classes) != golden["logits"].shape[1]:
+        raise CheckpointError(f"classes: expected {golden['logits'].shape[1]} labels, found {len(classes)}")
+    state_dict = {name: _compact(tensor) for name, tensor in model.state_dict().items()}
+    own_hash, parent_hash = content_hash(state_dict), origin_of(model)
+    checkpoint: dict[str, Any] = {
+        MODEL_STATE_DICT: state_dict,
+        MODEL_CONFIG: plain(config, "model_config"),
+        METADATA: {
+            **({PARENT_HASH: parent_hash} if parent_hash not in (None, own_hash) else {}),
+            **plain(dict(metadata or {}), "metadata"),
+            FORMAT_VERSION: CURRENT_FORMAT,
+            TIMESTAMP: datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            PYTORCH_VERSION: str(torch.__version__),
+            CONTENT_HASH: own_hash,
+        },
+        GOLDEN: golden,
+    }
+    if classes is not None:
+        checkpoint[CLASSES] = [str(label) for label in classes]
+    return checkpoint
+
+
+def plain(value: Any, where: str) -> Any:
+    """The value as plain data that loads without pickle: None, bool, int, float, str, lists, tuples and dicts.
+
+    Raises:
+        CheckpointError: names the entry that is of another kind.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, str):  # torch.__version__ is of a class of its own
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return {plain(key, f"{where} key"): plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy or torch scalar
+        return value.item()
+    raise CheckpointError(f"{where}: expected plain data (numbers, text, lists, dicts), found {type(value).__name__}")
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on storage of its own size: torch.save writes all that a view looks into, and no more."""
+    own = tensor.detach()
+    return own if own.untyped_storage().nbytes() == own.nbytes else own.clone(memory_format=torch.contiguous_format)

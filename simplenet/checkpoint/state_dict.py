@@ -1,0 +1,131 @@
+"""A state_dict and a network: find it in what was read, take off the wrappers' names, check that it fits, load it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from simplenet.checkpoint.keys import MODEL_STATE_DICT
+from simplenet.errors import CheckpointError, KeyMismatchError, NotACheckpointError, ShapeMismatchError
+from simplenet.text import quoted
+
+_PLACES = (MODEL_STATE_DICT, "state_dict", "model")  # where checkpoints keep their state_dict
+_COMPILED, _PARALLEL = "_orig_mod", "module"  # what torch.compile and DistributedDataParallel put into names
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a lenient load did with each weight, by name."""
+
+    loaded: tuple[str, ...]  # in the file and the network, in the same shape
+    missing: tuple[str, ...]  # the network's, not in the file: left as they were
+    unexpected: tuple[str, ...]  # the file's, not in the network
+    mismatched: tuple[str, ...]  # in both, of different shapes: left as they were
+
+    def __str__(self) -> str:
+        return (
+            f"loaded {quoted(self.loaded)}; missing {quoted(self.missing)}; unexpected {quoted(self.unexpected)}; "
+            f"of another shape {quoted(self.mismatched)}"
+        )
+
+
+def find_state_dict(checkpoint: Mapping[str, Any], source: str) -> dict[str, torch.Tensor]:
+    """The checkpoint's state_dict; a dict that holds tensors alone is one itself.
+
+    Raises:
+        NotACheckpointError: there is none.
+    """
+    for candidate in (*(checkpoint.get(key) for key in _PLACES), checkpoint):
+        if isinstance(candidate, Mapping) and candidate and all(map(_is_weight, candidate.items())):
+            return dict(candidate)
+    raise NotACheckpointError(
+        f"{source}: expected {quoted(_PLACES)} or a plain state_dict, found {quoted(sorted(map(str, checkpoint)))}"
+    )
+
+
+def unwrapped(state_dict: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
+    """The weights under the bare network's names, without what torch.compile and DistributedDataParallel add.
+
+    Raises:
+        KeyMismatchError: two names become one.
+    """
+    names = {name: [part for part in name.split(".") if part != _COMPILED] for name in state_dict}
+    while names and all(len(parts) > 1 and parts[0] == _PARALLEL for parts in names.values()):
+        names = {name: parts[1:] for name, parts in names.items()}
+    bare = {".".join(parts): state_dict[name] for name, parts in names.items()}
+    if len(bare) != len(state_dict):
+        raise KeyMismatchError(
+            f"{source}: two weights have one name once {_COMPILED!r} and {_PARALLEL!r} are taken off"
+        )
+    return bare
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str, *, assign: bool = True) -> None:
+    """Give the network its weights, all of them and no others.
+
+    Args:
+        model: the network, filled in place.
+        state_dict: its weights.
+        source: what a message calls them.
+        assign: make them the network's parameters, in their own dtype and without a copy; otherwise copy them into
+            the parameters that are there (which an optimizer may hold).
+
+    Raises:
+        KeyMismatchError: names are missing or unexpected.
+        ShapeMismatchError: a weight has another shape.
+        CheckpointError: a weight is of another kind of number.
+    """
+    check_weights(model, state_dict, source)
+    model.load_state_dict(dict(state_dict), strict=True, assign=assign)
+
+
+def load_matching(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> LoadReport:
+    """Copy the weights that the network has under the same name in the same shape; say what was left."""
+    wanted = model.state_dict()
+    matching = {n: t for n, t in state_dict.items() if n in wanted and wanted[n].shape == t.shape}
+    check_weights(model, {**wanted, **matching}, source)
+    model.load_state_dict(matching, strict=False)
+    return LoadReport(
+        loaded=tuple(matching),
+        missing=tuple(name for name in wanted if name not in state_dict),
+        unexpected=tuple(name for name in state_dict if name not in wanted),
+        mismatched=tuple(name for name in state_dict if name in wanted and name not in matching),
+    )
+
+
+def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
+    """Make sure that `load_weights` will succeed; nothing is changed. Raises what it raises."""
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in wanted]
+    if missing or unexpected:
+        raise KeyMismatchError(
+            f"{source}: the weights do not fit {type(model).__name__}: "
+            f"missing {quoted(missing)}; unexpected {quoted(unexpected)}"
+        )
+    for name, tensor in wanted.items():
+        found = state_dict[name]
+        if tensor.shape != found.shape:
+            fitting = fitting_config(state_dict)
+            advice = f"; the model_config that fits is {fitting}" if fitting else ""
+            raise ShapeMismatchError(
+                f"{source}: {name}: expected shape {tuple(tensor.shape)}, found {tuple(found.shape)}{advice}"
+            )
+        if tensor.dtype != found.dtype and not (tensor.is_floating_point() and found.is_floating_point()):
+            raise CheckpointError(f"{source}: {name}: expected {tensor.dtype}, found {found.dtype}")
+
+
+def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int] | None:
+    """The model_config of the SimpleNet that these weights fit, read off their shapes; None if they fit none."""
+    if set(state_dict) != {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}:
+        return None
+    first, second = state_dict["fc1.weight"], state_dict["fc2.weight"]
+    if first.ndim != 2 or second.ndim != 2 or second.shape[1] != first.shape[0]:
+        return None
+    return {"input_size": first.shape[1], "hidden_size": first.shape[0], "num_classes": second.shape[0]}
+
+
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)

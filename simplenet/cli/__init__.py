@@ -1,0 +1,5 @@
+"""The `simplenet` command."""
+
+from simplenet.cli.app import main
+
+__all__ = ["main"]

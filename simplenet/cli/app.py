@@ -1,0 +1,33 @@
+"""The `simplenet` command: every verb by its name, and how a failure ends it."""
+
+import sys
+
+import typer
+
+from simplenet.cli.archives import archive
+from simplenet.cli.checkpoints import certify, diff, inspect, list_, repair
+from simplenet.cli.serving import predict, serve, stop
+from simplenet.cli.training import train
+from simplenet.errors import SimpleNetError
+
+app = typer.Typer(
+    help="From a PyTorch checkpoint to a production prediction server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (train, archive, serve, stop, predict, inspect, diff, certify, repair):
+    app.command()(verb)
+app.command(name="list")(list_)
+
+
+def main() -> None:
+    """Run the command; a refusal is one line and exit code 1."""
+    try:
+        app()
+    except SimpleNetError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        typer.echo(f"error: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        sys.exit(1)

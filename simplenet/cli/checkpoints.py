@@ -1,0 +1,106 @@
+"""The verbs that look at checkpoints, compare them, and write others: inspect, list, diff, certify, repair."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from simplenet.cli import tables
+from simplenet.cli.options import AsJson, console
+from simplenet.errors import ConfigError
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(help="A checkpoint or a .mar: a path or an s3:// address.")],
+    as_json: AsJson = False,
+) -> None:
+    """Verify and describe a checkpoint or a .mar; nothing from it is executed."""
+    from simplenet.inspection import describe, require_whole
+    from simplenet.storage import local_copy
+
+    with local_copy(file) as path:
+        description = {**describe(path), "file": file}
+    if as_json:
+        typer.echo(tables.as_json(description))
+    else:
+        console.print(tables.of_description(description))
+    require_whole(description)
+
+
+def list_(
+    folder: Annotated[str, typer.Argument(help="A folder, or s3://bucket/folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """List the checkpoints and archives in a folder, the oldest first, with accuracy and parent."""
+    from simplenet.checkpoint.versions import list_versions
+
+    versions = list_versions(folder)
+    if as_json:
+        typer.echo(tables.as_json(versions))
+        return
+    console.print(tables.of_versions(versions, folder))
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help="A checkpoint or a .mar: a path or an s3:// address.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two checkpoints: config, metadata and, layer by layer, how far the weights moved."""
+    from simplenet.checkpoint.diff import diff as compare
+    from simplenet.storage import local_copy
+
+    with local_copy(a) as first, local_copy(b) as second:
+        found = compare(first, second)
+    if as_json:
+        typer.echo(tables.as_json({"a": a, "b": b, **found}))
+        return
+    for table in tables.of_differences(found, a, b):
+        if table.row_count:
+            console.print(table)
+    typer.echo(f"{len(found['layers'])} layers differ, {len(found['same'])} are the same")
+
+
+def certify(
+    file: Annotated[str, typer.Argument(help="A checkpoint: a path or an s3:// address; gets the table.")],
+    model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network; it is run.")] = None,
+    model_class: Annotated[str, typer.Option(help="The class in --model-file.")] = "",
+) -> None:
+    """Measure how exact a checkpoint's answers are against float64, and keep the table in its metadata."""
+    from simplenet.checkpoint.certify import certify as measure
+    from simplenet.model_file import load_network
+    from simplenet.storage import is_remote, local_copy, upload
+
+    network = load_network(model_file, model_class) if model_file else None
+    with local_copy(file) as path:
+        rows = measure(path, network)["rows"]
+        if is_remote(file):
+            upload(path, file)
+    console.print(tables.of_certificate(rows))
+
+
+def repair(
+    source: Annotated[str, typer.Argument(help="Any file with weights: .pt, .safetensors, .mar; never changed.")],
+    target: Annotated[str, typer.Argument(help="The checkpoint to write: .pt or .safetensors.")],
+    model_config: Annotated[str | None, typer.Option(help="JSON, where the weights fit no SimpleNet.")] = None,
+) -> None:
+    """Make a whole checkpoint of a file that lacks something, or convert it."""
+    from simplenet.checkpoint.repair import repair as make_whole
+    from simplenet.storage import local_copy, local_output
+
+    config = _json_object(model_config) if model_config else None
+    with local_copy(source) as path, local_output(target) as made:
+        done = make_whole(path, made, config)
+    typer.echo(f"wrote {target}: " + ("; ".join(done) or "nothing to repair"))
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    import orjson
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"--model-config: expected JSON, found {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"--model-config: expected a JSON object, found {text}")
+    return value

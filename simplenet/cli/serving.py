@@ -1,0 +1,115 @@
+"""The verbs of a running server: serve, stop, predict."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simplenet.cli import tables
+from simplenet.cli.options import Port, console
+from simplenet.cli.output import lasting_output
+from simplenet.cli.progress import train_with_progress
+from simplenet.paths import MODEL_STORE, resource
+from simplenet.settings import DEFAULT_PORT
+from simplenet.signals import signals_interrupt
+
+if TYPE_CHECKING:
+    from simplenet.server.server import Server
+
+
+def serve(
+    port: Port = DEFAULT_PORT,
+    host: Annotated[
+        str, typer.Option(help="Address of predictions; the other ports stay on this machine.")
+    ] = "127.0.0.1",
+    model_store: Annotated[str, typer.Option(help="Folder or s3://bucket/prefix of .mar files, all served.")] = str(
+        MODEL_STORE
+    ),
+    checkpoint: Annotated[str | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one a GPU, or one.")] = None,
+    profile: Annotated[str | None, typer.Option(help="throughput or latency, instead of the archive's own.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once it is ready.")] = False,
+) -> None:
+    """Start a server and wait until its models answer. With no archive in the store it trains the sample model."""
+    with signals_interrupt(), lasting_output():
+        from simplenet.server import server as ts
+        from simplenet.server.run_dir import new_run_dir
+        from simplenet.server.store import collect_archives, is_empty, require_writable, verified_samples
+
+        ts.find_java()
+        ts.check_ports(port, host)
+        with new_run_dir(port) as (run_dir, lock):
+            if checkpoint is None and is_empty(model_store):
+                require_writable(model_store)
+                _make_sample(Path(model_store), run_dir)
+            archives = collect_archives(run_dir, model_store, checkpoint, profile)
+            with ts.started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
+                with console.status("starting TorchServe …"):
+                    samples = verified_samples(archives, run_dir)  # meanwhile Java comes up
+                    ts.wait_until_ready(running)
+                if not detach:
+                    _stay(running, samples)
+        _announce(running, samples)  # detached: from here on nothing ends it but `stop`
+
+
+def stop(port: Port = DEFAULT_PORT) -> None:
+    """Stop the server that was started on this port."""
+    from simplenet.server import server as ts
+
+    if ts.stop(port):
+        typer.echo(f"stopped the server on port {port}")
+    else:
+        typer.echo(f"the server on port {port} had died; removed what it left")
+
+
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Images (.png, .jpg) or arrays (.npy).")],
+    url: Annotated[
+        str, typer.Option(help="The server, or a model's address on it.")
+    ] = f"http://127.0.0.1:{DEFAULT_PORT}",
+    model: Annotated[str, typer.Option(help="The model's name, where --url names only the server.")] = "simplenet",
+    top_k: Annotated[int, typer.Option(help="Classes per row, the most probable first.")] = 1,
+) -> None:
+    """Ask a running server what is in these files."""
+    from simplenet.client.predict import predict as ask
+
+    address = url.rstrip("/") if "/predictions/" in url else f"{url.rstrip('/')}/predictions/{model}"
+    answers = [(str(file), ask(address, file, top_k)) for file in files]
+    console.print(tables.of_predictions(answers))
+
+
+def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
+    """Announce the server and wait in the foreground until a signal ends it."""
+    from simplenet.server.server import wait_for_end
+
+    try:
+        _announce(server, samples)  # within: who reads "ready" may send the signal at once
+        wait_for_end(server)
+    except KeyboardInterrupt:
+        typer.echo("stopping")
+        raise typer.Exit from None
+
+
+def _make_sample(model_store: Path, run_dir: Path) -> None:
+    """Train the sample model and archive it as 'simplenet'; its checkpoint lies in the run directory meanwhile."""
+    from simplenet.archive import create_archive
+    from simplenet.training import run as runs
+
+    typer.echo(f"no archive in {model_store}: training the sample model on the bundled digits")
+    file = run_dir / "tmp" / "simplenet.pt"
+    run = runs.fresh(runs.load_data(resource("data/mnist")), runs.Settings())
+    accuracy = train_with_progress(run)
+    run.save(file)
+    typer.echo(f"held-out accuracy {accuracy:.4f} on {len(run.data.test_rows)} rows")
+    made = create_archive(file, export_path=model_store)
+    file.unlink()
+    typer.echo(f"wrote {made}")
+
+
+def _announce(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
+    """Print the URL and a curl line for each model that works as pasted."""
+    typer.echo(f"ready {server.url} (workers: {server.workers} a model, logs: {server.logs})")
+    for name, (content_type, file) in samples.items():
+        body = shlex.quote(f"@{file}")
+        typer.echo(f"curl -H 'Content-Type: {content_type}' --data-binary {body} {server.url}/predictions/{name}")

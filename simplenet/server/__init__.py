@@ -1,0 +1,1 @@
+"""What runs beside TorchServe: start it, wait until it is ready, stop it."""

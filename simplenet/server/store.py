@@ -1,0 +1,124 @@
+"""Which archives a server will serve, whether they are sound, and a request that shows each of them working.
+
+Torch, whose import takes seconds, is imported where it is needed: the archives are verified while TorchServe starts.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import orjson
+
+from simplenet.archive import Archive, create_archive, read_archive
+from simplenet.archive.profile import DEFAULT_PROFILE, with_profile
+from simplenet.errors import ServerError
+from simplenet.manifest import read_manifest
+from simplenet.paths import PathLike, resource
+from simplenet.storage import download, is_remote, list_objects, local_copy
+
+SAMPLE_DIGIT = "data/digit.png"  # a real 7
+SAMPLE_INPUT_SIZE = 28 * 28
+
+
+def collect_archives(
+    run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None
+) -> dict[str, Path]:
+    """Collect what is to be served: the store's archives, or one made of `checkpoint` in the run directory.
+
+    Args:
+        run_dir: of the server; its folder `models` takes what is made or fetched here.
+        model_store: folder of .mar files, or s3://bucket/prefix.
+        checkpoint: serve this one instead, as `simplenet`; a path or an s3:// address.
+        profile: replaces the archives' own where given.
+
+    Returns:
+        Model name to archive.
+
+    Raises:
+        SimpleNetError: there is nothing to serve, a file is no archive, or the checkpoint is refused.
+    """
+    made = run_dir / "models"
+    if checkpoint is not None:
+        with local_copy(checkpoint) as file:
+            return {"simplenet": create_archive(file, export_path=made, profile=profile or DEFAULT_PROFILE)}
+    names: dict[str, Path] = {}
+    for file in _archives_in(model_store, made):
+        name = read_manifest(file).model_name
+        if name in names:
+            raise ServerError(f"{file}: expected one archive a model, found {names[name].name} for {name!r} too")
+        names[name] = file
+    if not names:
+        raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
+    if profile is not None:
+        for name, file in names.items():
+            with_profile(file, profile, made / file.name)
+            names[name] = made / file.name
+    return names
+
+
+def is_empty(model_store: PathLike) -> bool:
+    """Whether a local store has no archives yet, or is not there."""
+    return not is_remote(model_store) and not any(Path(model_store).glob("*.mar"))
+
+
+def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
+    """The store's archives; those of a bucket are downloaded into `fetched`."""
+    if not is_remote(model_store):
+        return sorted(Path(model_store).glob("*.mar"))
+    files = [stored for stored in list_objects(model_store) if stored.address.endswith(".mar")]
+    for stored in files:
+        download(stored.address, fetched / Path(stored.address).name)
+    return sorted(fetched.glob("*.mar"))
+
+
+def require_writable(model_store: PathLike) -> None:
+    """Refuse an empty store that the sample model cannot be written to.
+
+    Raises:
+        ServerError: says so, and why.
+    """
+    folder = Path(model_store)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ServerError(
+            f"{model_store}: expected .mar files, or a folder that the sample model can be written to; "
+            f"found none, and {error.strerror}; name another with --model-store"
+        ) from error
+
+
+def verified_samples(archives: Mapping[str, Path], folder: Path) -> dict[str, tuple[str, Path]]:
+    """Verify every archive, running nothing from it.
+
+    Returns:
+        For each model by its name, what `sample_request` says.
+
+    Raises:
+        SimpleNetError: an archive is refused.
+    """
+    from simplenet.inspection import describe_archive, require_whole
+
+    samples = {}
+    for name, file in archives.items():
+        archive = read_archive(file)
+        require_whole(describe_archive(archive))
+        samples[name] = sample_request(archive, folder)
+    return samples
+
+
+def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
+    """A request that the model answers: the bundled digit where it takes images of 28 x 28, else a golden row.
+
+    Returns:
+        Its Content-Type and the file with its body.
+    """
+    from simplenet.checkpoint.keys import GOLDEN
+
+    row = archive.checkpoint[GOLDEN]["inputs"][:1]
+    if row.shape[1] == SAMPLE_INPUT_SIZE:
+        return "image/png", resource(SAMPLE_DIGIT)
+    file = folder / f"{archive.path.stem}-sample.json"  # never server.json, whatever the archive is called
+    file.write_bytes(orjson.dumps({"instances": row.tolist()}))
+    return "application/json", file

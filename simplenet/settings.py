@@ -1,0 +1,66 @@
+"""Every environment variable that the library reads, in one table, and the defaults that several rooms share."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+from simplenet.errors import SettingError
+from simplenet.text import quoted
+
+DEFAULT_PORT = 8080
+DEFAULT_MODEL_NAME = "simplenet"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable."""
+
+    name: str
+    default: str  # what an unset or empty variable means
+    meaning: str  # one line for `--help` and the README
+    values: tuple[str, ...] = ()  # all that it may be; any text where there are none
+
+    def read(self) -> str:
+        """Its value now, or the default.
+
+        Raises:
+            SettingError: it is none of `values`.
+        """
+        value = os.environ.get(self.name) or self.default
+        if self.values and value.lower() not in self.values:
+            raise SettingError(f"{self.name}: expected one of {quoted(self.values)}, found {value!r}")
+        return value.lower() if self.values else value
+
+
+# The levels are log4j's; the workers log with Python's level of the same meaning.
+_PYTHON_LEVELS = {
+    "off": logging.CRITICAL + 1,
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": logging.DEBUG,
+}
+LOG_LEVEL = Variable("SIMPLENET_LOG_LEVEL", "warn", "level of the frontend's and the workers' log", (*_PYTHON_LEVELS,))
+ACCESS_LOG = Variable(
+    "SIMPLENET_ACCESS_LOG", "off", "info writes a line per request to access_log.log", ("off", "info")
+)
+WIRE = Variable(
+    "SIMPLENET_WIRE", "fast", "stock keeps TorchServe's own reader and writer in the workers", ("fast", "stock")
+)
+FRONTEND = Variable("SIMPLENET_FRONTEND", "fast", "stock keeps TorchServe's frontend as it is", ("fast", "stock"))
+JAVA_HOME = Variable("JAVA_HOME", "", "Java runtime to use instead of the one from PyPI")
+THREADS = Variable("OMP_NUM_THREADS", "", "threads per worker; by default the cores but one, shared among the workers")
+STATE_DIR = Variable("SIMPLENET_STATE_DIR", "", "folder in which a worker says that it is ready; set by serve")
+
+# In the order of the README and of `simplenet serve --help`; STATE_DIR is set by `serve`, never by a user.
+VARIABLES = (LOG_LEVEL, ACCESS_LOG, WIRE, FRONTEND, JAVA_HOME, THREADS)
+
+
+def worker_log_level() -> int:
+    """LOG_LEVEL as Python's logging counts.
+
+    Raises:
+        SettingError: it is no level.
+    """
+    return _PYTHON_LEVELS[LOG_LEVEL.read()]

@@ -1,0 +1,51 @@
+"""What SIGTERM, SIGINT and a closed terminal do while a block runs: interrupt it, wait for its end, or nothing."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM, SIGINT and a closed terminal raise KeyboardInterrupt in the body.
+
+    Without this SIGTERM ends Python at once, leaving its temporary folders, or, in a container's first process, does
+    nothing at all.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """These signals wait for the end of the body, and raise KeyboardInterrupt then."""
+    arrived = []
+    with _handling(lambda *_: arrived.append(True)):
+        yield
+    if arrived:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    """These signals do nothing in the body."""
+    with _handling(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handling(handler: Any) -> Iterator[None]:
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal, unless nohup ignores it
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)

@@ -1,0 +1,54 @@
+"""How names, dtypes and errors are written in a message, defined once."""
+
+from collections.abc import Iterable
+
+MOST_NAMES = 8  # in one message
+LONGEST_NAME = 80  # characters; a request's field may be called anything
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Names in a message: quoted, the first eight of them, and how many more there are.
+
+    Example:
+        >>> quoted(["fc1.weight", "fc1.bias"])
+        "'fc1.weight', 'fc1.bias'"
+        >>> quoted(range(10))
+        "'0', '1', '2', '3', '4', '5', '6', '7' and 2 more"
+        >>> quoted([])
+        'none'
+    """
+    texts = [str(name) for name in names]
+    shown = ", ".join(repr(text[:LONGEST_NAME]) for text in texts[:MOST_NAMES]) or "none"
+    return shown if len(texts) <= MOST_NAMES else f"{shown} and {len(texts) - MOST_NAMES} more"
+
+
+def dtype_name(dtype: object) -> str:
+    """The name of a torch dtype without its module.
+
+    Example:
+        >>> dtype_name("torch.float32")
+        'float32'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or else its type.
+
+    Example:
+        >>> first_line(ValueError("no such file" + chr(10) + "at line 3"))
+        'no such file'
+        >>> first_line(EOFError())
+        'EOFError'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(output: str) -> str:
+    """The last line of a program's output that is not blank.
+
+    Example:
+        >>> last_line("Traceback" + chr(10) + "ValueError: wrong" + chr(10))
+        'ValueError: wrong'
+    """
+    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "no message")

@@ -1,0 +1,1 @@
+"""Train a SimpleNet: data, loop, run."""

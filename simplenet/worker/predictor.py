@@ -1,0 +1,90 @@
+"""A verified model on its device: rows in, probabilities out."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from torch import nn
+
+from simplenet.checkpoint import restore
+from simplenet.checkpoint.file import read_checkpoint
+from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
+from simplenet.model_file import load_network
+from simplenet.worker.formats import Shape
+
+MANY_ROWS = 1024  # beyond these a larger batch is no faster
+
+logger = logging.getLogger(__name__)
+
+
+class Predictor:
+    """Runs a network on batches of rows.
+
+    Args:
+        model: on `device`, in eval mode, already verified.
+        shape: what it takes and gives.
+    """
+
+    def __init__(self, model: nn.Module, shape: Shape, device: torch.device) -> None:
+        self.model, self.shape, self.device = model, shape, device
+        self.dtype = next(model.parameters()).dtype
+
+    @classmethod
+    def from_archive(cls, folder: str | Path, device: torch.device, settings: Mapping[str, Any]) -> "Predictor":
+        """Rebuild, verify and warm up the model of an unpacked archive.
+
+        Args:
+            folder: where TorchServe unpacked the archive.
+            device: the worker's.
+            settings: the `handler` section of model-config.yaml; `model_class` names the user's own network.
+
+        Raises:
+            SimpleNetError: the archive is incomplete, or code and weights have drifted apart.
+        """
+        root = Path(folder)
+        manifest = orjson.loads((root / "MAR-INF" / "MANIFEST.json").read_bytes())["model"]
+        network = None
+        if model_file := manifest.get("modelFile"):
+            network = load_network(root / model_file, settings.get("model_class", ""))
+        file = root / manifest["serializedFile"]
+        checkpoint = read_checkpoint(file, device, mapped=True)  # unpacked for this server alone
+        model = restore(checkpoint, device, file.name, network)
+        golden = checkpoint[GOLDEN]
+        names = checkpoint.get(CLASSES) or range(golden["logits"].shape[1])
+        predictor = cls(model, Shape(golden["inputs"].shape[1], tuple(str(name) for name in names)), device)
+        predictor.warm_up()
+        logger.info("verified %s on %s: content hash %s", file.name, device, checkpoint[METADATA][CONTENT_HASH][:12])
+        return predictor
+
+    @torch.inference_mode()
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Probabilities of every row: `(n, input_size)` float32 to `(n, num_classes)` float32."""
+        inputs = torch.from_numpy(rows).to(self.device, self.dtype)
+        probabilities: np.ndarray = torch.softmax(self.model(inputs).float(), dim=1).cpu().numpy()
+        return probabilities
+
+    def predict_all(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """`predict` the rows of one or more requests, one after another; many are not copied together first."""
+        if sum(map(len, parts)) <= MANY_ROWS:
+            return self.predict(np.concatenate(parts))
+        return np.concatenate([self.predict(np.require(part, requirements="W")) for part in parts])
+
+    def warm_up(self) -> None:
+        """Run a lone row and a full batch once, so that no client pays for the first of each."""
+        for rows in (1, 64):
+            self.predict(np.zeros((rows, self.shape.input_size), np.float32))
+
+
+def worker_device(gpu_id: int | None) -> torch.device:
+    """The device of a worker: the GPU that TorchServe gave it, Apple's where that is what there is, else the CPU."""
+    if gpu_id is not None and torch.cuda.is_available():
+        return torch.device("cuda", int(gpu_id))
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    if gpu_id is not None:
+        logger.warning("TorchServe assigned GPU %s, but this torch build has no CUDA: running on the CPU", gpu_id)
+    return torch.device("cpu")

@@ -1,0 +1,304 @@
+"""The worker's side of TorchServe 0.12's protocol, read from the socket in large pieces.
+
+The stock reader asks the socket for every field by itself, some fifty system calls a request. This one receives what
+there is, takes the fields out of its buffer, and lends request bodies to the decoder as views of it, without a copy.
+
+The format is that of the frontend's ModelRequestEncoder and ModelResponseDecoder (on the worker's side:
+ts/protocol/otf_message_handler.py); integers are 4 bytes in network order, -1 ends a list, bytes follow their length:
+
+    load       'L' name path batch_size handler gpu envelope limit_max_image_pixels
+    inference  'I' request* -1
+    request    id (name value)* -1 (name content_type value)* -1
+    response   status message answer* -1
+    answer     id content_type status phrase header_count (name value)* body
+"""
+
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from simplenet.worker.messages import Answer, Frame
+
+logger = logging.getLogger(__name__)
+
+TORCHSERVE_VERSION = "0.12.0"  # the last release: its protocol will not move
+SWITCH = "SIMPLENET_WIRE"  # set to "stock" to keep TorchServe's own reader and writer
+
+_INT = struct.Struct("!i")
+_END = -1
+_BUFFER = 1 << 18  # bytes at first; it grows until a message fits
+_LARGE_BUFFER = 1 << 26  # bytes; a larger one is given back after its message
+_KNOWN_HEADERS = 8  # blocks of headers kept by a reader: a client's requests all have the same
+_LONG_HEADERS = 4096  # bytes; a longer block is not kept
+
+Headers = dict[str, Any]
+Span = tuple[str, str, int, int]  # a field's name, media type, and where its value begins and ends
+
+
+class _IncompleteError(Exception):
+    """The message goes on; `args[0]` is how many bytes of it there must be at least."""
+
+
+class Reader:
+    """Takes messages from a connected stream socket; nothing else may read from it meanwhile."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._buffer = bytearray(_BUFFER)
+        self._start = self._end = 0  # what was received and not yet taken
+        self._known: list[tuple[bytes, Headers]] = []  # blocks of headers and what they say, the latest first
+
+    def read(self) -> tuple[bytes, Any]:
+        """The next message: `(b"I", [Frame, …])`, or `(b"L", {…})` as TorchServe's own reader gives it.
+
+        Raises:
+            EOFError: the frontend closed the connection.
+            ValueError: a message of another kind.
+        """
+        self._rewind()
+        command = self._take(_command)
+        if command == b"L":
+            return command, self._take(_load_message)
+        if command != b"I":
+            raise ValueError(f"Invalid command: {command!r}")
+        return command, self._inference()
+
+    def _inference(self) -> list[Frame]:
+        """Every request of a batch; what was parsed stays parsed while more is received."""
+        parsed: list[tuple[bytes, Headers, list[Span]]] = []
+        at = 0  # counted from the message's start, for the message may move in the buffer
+        while True:
+            view = memoryview(self._buffer)[self._start : self._end]
+            try:
+                while (request := _request(view, at, self._known)) is not None:
+                    parsed.append(request[:3])
+                    at = request[3]
+            except _IncompleteError as short:
+                view.release()
+                self._receive(short.args[0])
+                continue
+            self._start += at + _INT.size
+            return [_frame(view, *request) for request in parsed]
+
+    def _take(self, parse: Callable[[memoryview], tuple[Any, int]]) -> Any:
+        """What `parse` makes of the next bytes; it returns that and how many they were."""
+        while True:
+            view = memoryview(self._buffer)[self._start : self._end]
+            try:
+                value, length = parse(view)
+            except _IncompleteError as short:
+                view.release()
+                self._receive(short.args[0])
+                continue
+            self._start += length
+            return value
+
+    def _rewind(self) -> None:
+        """Between two messages: use the buffer from its beginning, and give back a large one."""
+        if self._start == self._end:
+            self._start = self._end = 0
+            if len(self._buffer) > _LARGE_BUFFER:
+                self._buffer = bytearray(_BUFFER)
+
+    def _receive(self, least: int) -> None:
+        """Receive until `least` bytes are there, more if they have come."""
+        if self._start + least > len(self._buffer):
+            waiting = self._buffer[self._start : self._end]
+            if least > len(self._buffer):
+                self._buffer = bytearray(max(least, 2 * len(self._buffer)))
+            self._buffer[: len(waiting)] = waiting
+            self._start, self._end = 0, len(waiting)
+        with memoryview(self._buffer) as room:
+            while self._end - self._start < least:
+                count = self._socket.recv_into(room[self._end :])
+                if not count:
+                    raise EOFError("the frontend closed the connection")
+                self._end += count
+
+
+def encode_response(frames: Sequence[Frame], answers: Sequence[Answer]) -> bytes:
+    """The response to a batch, byte for byte as TorchServe writes it when each answer has its own status."""
+    parts = [_SUCCESS]
+    for frame, answer in zip(frames, answers, strict=True):
+        parts += (
+            _INT.pack(len(frame.request_id)),
+            frame.request_id,
+            _answer_head(answer.content_type, answer.status, answer.phrase),
+            _INT.pack(len(answer.body)),
+            answer.body,
+        )
+    parts.append(_INT.pack(_END))
+    return b"".join(parts)
+
+
+def encode_failure(frames: Sequence[Frame], status: int, message: str) -> bytes:
+    """The response that fails a whole batch, byte for byte as TorchServe writes it."""
+    parts = [_INT.pack(status), _sized(message)]
+    for frame in frames:
+        # No content type, the status, no phrase, no headers.
+        parts += (_INT.pack(len(frame.request_id)), frame.request_id, struct.pack("!iiii", 0, status, 0, 0))
+        parts.append(_sized("error"))
+    parts.append(_INT.pack(_END))
+    return b"".join(parts)
+
+
+def install(answer: Callable[[list[Frame]], list[Answer]]) -> bool:
+    """In a worker of TorchServe 0.12, take the place of its reader and writer from the next message on.
+
+    Args:
+        answer: called with every batch.
+
+    Returns:
+        Whether it was done: not on another version, outside a worker, or when SIMPLENET_WIRE is "stock".
+    """
+    import ts
+    from ts.service import Service
+
+    worker = sys.modules["__main__"]
+    if (
+        os.environ.get(SWITCH) == "stock"
+        or ts.__version__ != TORCHSERVE_VERSION
+        or not hasattr(worker, "TorchModelServiceWorker")
+    ):
+        return False
+    readers: dict[socket.socket, Reader] = {}
+
+    def retrieve_msg(connection: socket.socket) -> tuple[bytes, Any]:
+        reader = readers.get(connection)
+        if reader is None:
+            reader = readers[connection] = Reader(connection)
+        try:
+            return reader.read()
+        except EOFError:
+            logger.info("Frontend disconnected.")
+            sys.exit(0)
+
+    def predict(_: Any, frames: list[Frame]) -> bytes:
+        return respond(frames, answer)
+
+    worker.retrieve_msg = retrieve_msg  # type: ignore[attr-defined]
+    Service.predict = predict
+    return True
+
+
+def respond(frames: list[Frame], answer: Callable[[list[Frame]], list[Answer]]) -> bytes:
+    """Answer a batch; what the handler did not foresee fails the batch as TorchServe does, and is logged."""
+    try:
+        return encode_response(frames, answer(frames))
+    except MemoryError:
+        logger.exception("System out of memory")
+        return encode_failure(frames, 507, "Out of resources")
+    except Exception as error:
+        logger.exception("the handler failed")
+        out_of_memory = "CUDA" in str(error)
+        status, message = (507, "Out of resources") if out_of_memory else (503, "Prediction failed")
+        return encode_failure(frames, status, message)
+
+
+def _command(view: memoryview) -> tuple[bytes, int]:
+    if not len(view):
+        raise _IncompleteError(1)
+    return bytes(view[:1]), 1
+
+
+def _request(
+    view: memoryview, at: int, known: list[tuple[bytes, Headers]]
+) -> tuple[bytes, Headers, list[Span], int] | None:
+    """The request at `at`: its id, headers and the spans of its fields, and where it ends; None at the list's end."""
+    length, at = _int(view, at)
+    if length == _END:
+        return None
+    request_id, at = _bytes(view, at, length)
+    headers, at = _headers(view, at, known)
+    spans: list[Span] = []
+    while True:
+        length, at = _int(view, at)
+        if length == _END:
+            return request_id, headers, spans, at
+        name, at = _bytes(view, at, length)
+        length, at = _int(view, at)
+        content_type, at = _bytes(view, at, length)
+        length, at = _int(view, at)
+        if at + length > len(view):
+            raise _IncompleteError(at + length + _INT.size)
+        spans.append((name.decode(), content_type.decode(), at, at + length))
+        at += length
+
+
+def _headers(view: memoryview, at: int, known: list[tuple[bytes, Headers]]) -> tuple[Headers, int]:
+    """The headers at `at`, and where their list ends; a block that is known is not parsed again."""
+    for block, headers in known:
+        if view[at : at + len(block)] == block:
+            return headers, at + len(block)
+    begin, headers = at, {}
+    while True:
+        length, at = _int(view, at)
+        if length == _END:
+            break
+        name, at = _bytes(view, at, length)
+        length, at = _int(view, at)
+        value, at = _bytes(view, at, length)
+        headers[name.decode()] = value.decode()
+    if at - begin <= _LONG_HEADERS:
+        known.insert(0, (bytes(view[begin:at]), headers))
+        del known[_KNOWN_HEADERS:]
+    return headers, at
+
+
+def _frame(view: memoryview, request_id: bytes, headers: Headers, spans: list[Span]) -> Frame:
+    fields = {name: view[begin:end] for name, _, begin, end in spans}
+    types: dict[str, Any] = {name: {"content-type": content_type} for name, content_type, _, _ in spans}
+    return Frame(request_id, {**types, **headers}, fields)
+
+
+def _load_message(view: memoryview) -> tuple[dict[str, Any], int]:
+    """The fields of a load message under the names of TorchServe's own reader."""
+    message: dict[str, Any] = {}
+    length, at = _int(view, 0)
+    message["modelName"], at = _bytes(view, at, length)
+    length, at = _int(view, at)
+    message["modelPath"], at = _bytes(view, at, length)
+    message["batchSize"], at = _int(view, at)
+    length, at = _int(view, at)
+    message["handler"], at = _bytes(view, at, length)
+    gpu, at = _int(view, at)
+    if gpu >= 0:
+        message["gpu"] = gpu
+    length, at = _int(view, at)
+    message["envelope"], at = _bytes(view, at, length)
+    flag, at = _bytes(view, at, 1)
+    message["limitMaxImagePixels"] = flag != b"\0"
+    return message, at
+
+
+def _int(view: memoryview, at: int) -> tuple[int, int]:
+    if at + 4 > len(view):
+        raise _IncompleteError(at + 4)
+    return _INT.unpack_from(view, at)[0], at + 4
+
+
+def _bytes(view: memoryview, at: int, length: int) -> tuple[bytes, int]:
+    end = at + length
+    if end > len(view):
+        raise _IncompleteError(end)
+    return bytes(view[at:end]), end
+
+
+def _sized(text: str) -> bytes:
+    data = text.encode()
+    return _INT.pack(len(data)) + data
+
+
+_SUCCESS = _INT.pack(200) + _sized("Prediction success")
+
+
+@lru_cache(maxsize=64)
+def _answer_head(content_type: str, status: int, phrase: str) -> bytes:
+    """From the content type to the headers, of which the content type is one."""
+    header = _INT.pack(1) + _sized("content-type") + _sized(content_type)
+    return _sized(content_type) + _INT.pack(status) + _sized(phrase) + header

@@ -1,0 +1,64 @@
+"""The changed classes of TorchServe's frontend: what is changed, and when nothing is."""
+
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from simplenet.errors import ServerError
+from simplenet.server.frontend import CHANGES, JAR, LEAST_DELAY, class_path
+
+HOME = Path(find_spec("ts").origin).parent
+STOCK = f"{HOME / 'frontend'}/*"
+
+
+@pytest.fixture(autouse=True)
+def _switched_on(monkeypatch):
+    monkeypatch.delenv("SIMPLENET_FRONTEND", raising=False)
+
+
+def changed(run_dir: Path) -> set[str]:
+    folder = run_dir / "frontend"
+    return {str(file.relative_to(folder)) for file in folder.rglob("*.class")}
+
+
+def test_of_each_class_one_constant_differs_from_the_installed_one(tmp_path):
+    assert class_path(HOME, tmp_path, least_delay=True) == f"{tmp_path / 'frontend'}:{STOCK}"
+    assert changed(tmp_path) == {change.entry for change in CHANGES}
+    with zipfile.ZipFile(HOME / "frontend" / JAR) as jar:
+        for change in CHANGES:
+            before, after = jar.read(change.entry), (tmp_path / "frontend" / change.entry).read_bytes()
+            assert before.count(change.old) == 1
+            assert len(before) == len(after)
+            assert 1 <= sum(a != b for a, b in zip(before, after, strict=True)) <= len(change.new)
+
+
+def test_a_longer_batch_delay_keeps_its_milliseconds(tmp_path):
+    class_path(HOME, tmp_path, least_delay=False)
+    assert changed(tmp_path) == {change.entry for change in CHANGES} - {LEAST_DELAY.entry}
+
+
+def test_the_frontend_stays_as_it_is_when_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMPLENET_FRONTEND", "stock")
+    assert class_path(HOME, tmp_path, least_delay=True) == STOCK
+    assert changed(tmp_path) == set()
+
+
+def test_a_frontend_of_another_version_stays_as_it_is(tmp_path):
+    jar = tmp_path / "frontend" / JAR
+    jar.parent.mkdir()
+    with zipfile.ZipFile(HOME / "frontend" / JAR) as ours, zipfile.ZipFile(jar, "w") as other:
+        for change in CHANGES:
+            other.writestr(change.entry, ours.read(change.entry) + b"\0")
+    assert class_path(tmp_path, tmp_path / "run", least_delay=True) == f"{tmp_path / 'frontend'}/*"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"no zip", b"PK\x05\x06" + bytes(18)])
+def test_a_jar_that_is_not_torchserves_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "frontend").mkdir()
+        (tmp_path / "frontend" / JAR).write_bytes(content)
+    with pytest.raises(ServerError, match=r"model-server.jar: not TorchServe's frontend"):
+        class_path(tmp_path, tmp_path / "run", least_delay=True)

@@ -1,0 +1,81 @@
+import pytest
+
+from simplenet.server.root_cause import load_failed, root_cause
+
+STAMP = "2026-01-02T03:04:05,678 INFO  W-9000-simplenet_1.0-stdout - "
+
+
+def logs(folder, **files):
+    for name, lines in files.items():
+        (folder / f"{name}.log").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "cause"),
+    [
+        pytest.param(
+            {
+                "model_log": [
+                    STAMP + "Backend worker process died.",
+                    STAMP + "Traceback (most recent call last):",
+                    STAMP + '  File "worker.py", line 1, in <module>',
+                    STAMP + "simplenet.errors.HashMismatchError: checkpoint.pt: the weights are not the ones",
+                ]
+            },
+            "checkpoint.pt: the weights are not the ones",
+            id="a refusal of ours is its message alone",
+        ),
+        pytest.param(
+            {"model_log": [STAMP + "RuntimeError: CUDA error: out of memory"]},
+            "RuntimeError: CUDA error: out of memory",
+            id="any other keeps its type",
+        ),
+        pytest.param(
+            {
+                "model_log": [
+                    STAMP + "ModuleNotFoundError: No module named 'yaml'",
+                    STAMP + "During handling of the above exception, another exception occurred:",
+                    STAMP + "ModuleNotFoundError: No module named 'ts.torch_handler.simplenet_handler'",
+                ]
+            },
+            "ModuleNotFoundError: No module named 'yaml'",
+            id="TorchServe's second exception hides the first",
+        ),
+        pytest.param(
+            {"model_log": ["nothing of note"], "console": ["java.lang.OutOfMemoryError: Java heap space"]},
+            "OutOfMemoryError: Java heap space",
+            id="the console where the worker says nothing",
+        ),
+        pytest.param({"console": ["first", "", "last words", ""]}, "last words", id="else the console's last line"),
+        pytest.param({}, "it left no message", id="no logs"),
+    ],
+)
+def test_the_root_cause_is_one_line(tmp_path, files, cause):
+    assert root_cause(logs(tmp_path, **files)) == cause
+
+
+@pytest.mark.parametrize(
+    ("worker", "models", "cause"),
+    [
+        ("W-9000-simplenet_1.0-stdout", ["simplenet"], "KeyError: 'x'"),
+        ("W-9001-my_net_2.0-stderr", ["my", "my_net"], "my_net: KeyError: 'x'"),
+        ("main", ["my", "my_net"], "KeyError: 'x'"),
+    ],
+)
+def test_of_several_models_the_one_that_failed_is_named(tmp_path, worker, models, cause):
+    folder = logs(tmp_path, model_log=[f"2026-01-02T03:04:05,678 INFO  {worker} - KeyError: 'x'"])
+    assert root_cause(folder, models) == cause
+
+
+@pytest.mark.parametrize(
+    ("files", "failed"),
+    [
+        ({}, False),
+        ({"model_log": [STAMP + "Torch worker started."]}, False),
+        ({"model_log": [STAMP + "Backend worker process died."]}, True),
+        ({"ts_log": ["WorkerThread - Backend worker error"]}, True),
+    ],
+)
+def test_a_worker_that_gave_up_is_noticed(tmp_path, files, failed):
+    assert load_failed(logs(tmp_path, **files)) is failed

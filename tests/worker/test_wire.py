@@ -1,0 +1,215 @@
+"""The wire against TorchServe's own reader and writer, byte for byte, however the stream is cut."""
+
+import socket
+import struct
+import threading
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ts.context import Context, RequestProcessor
+from ts.protocol import otf_message_handler as stock
+
+from simplenet.worker import wire
+from simplenet.worker.messages import Answer, Frame
+
+RECORDED = Path(__file__).parent / "recorded" / "torchserve-0.12-batches.bin"
+
+names = st.text(max_size=12)
+tokens = st.text(st.characters(codec="utf-8"), max_size=20)
+requests = st.lists(
+    st.tuples(
+        st.uuids().map(str),
+        st.dictionaries(names, tokens, max_size=5),
+        st.lists(st.tuples(names, st.sampled_from(["", "image/png", "a/b"]), st.binary(max_size=200)), max_size=3),
+    ),
+    max_size=6,
+)
+
+
+def sized(value: str | bytes) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack("!i", len(data)) + data
+
+
+def encode_batch(batch) -> bytes:
+    """As the frontend's ModelRequestEncoder does."""
+    end = struct.pack("!i", -1)
+    out = [b"I"]
+    for request_id, headers, fields in batch:
+        out.append(sized(request_id))
+        out += [sized(name) + sized(value) for name, value in headers.items()]
+        out.append(end)
+        out += [sized(name) + sized(content_type) + sized(value) for name, content_type, value in fields]
+        out.append(end)
+    return b"".join([*out, end])
+
+
+def encode_load(gpu: int) -> bytes:
+    return (
+        b"L" + sized("simplenet") + sized("/models/x") + struct.pack("!i", 64) + sized("handler.py")
+        + struct.pack("!i", gpu) + sized("") + b"\x01"
+    )  # fmt: skip
+
+
+class CutStream:
+    """A socket whose bytes come in pieces of the given sizes, over and over."""
+
+    def __init__(self, data: bytes, sizes: list[int]) -> None:
+        self.data, self.sizes = memoryview(data), cycle(sizes)
+
+    def recv(self, length: int) -> bytes:
+        piece = self.data[: min(length, next(self.sizes))]
+        self.data = self.data[len(piece) :]
+        return bytes(piece)
+
+    def recv_into(self, room: memoryview) -> int:
+        piece = self.recv(len(room))
+        room[: len(piece)] = piece
+        return len(piece)
+
+
+def as_stock(frame: Frame) -> tuple:
+    """A frame in the terms of TorchServe's reader: id, headers, and fields by name, the last of a name counting."""
+    headers = {name: value for name, value in frame.headers.items() if isinstance(value, str)}
+    return frame.request_id, headers, {name: bytes(value) for name, value in frame.fields.items()}
+
+
+def of_stock(batch: list[dict]) -> list[tuple]:
+    """The same of what TorchServe's reader returned."""
+    return [
+        (
+            bytes(request["requestId"]),
+            {h["name"].decode(): h["value"].decode() for h in request["headers"]},
+            {p["name"]: bytes(p["value"]) for p in request["parameters"]},
+        )
+        for request in batch
+    ]
+
+
+@given(requests, st.lists(st.integers(1, 5000), min_size=1, max_size=5))
+def test_batches_are_read_as_torchserve_reads_them(batch, sizes):
+    data = encode_batch(batch)
+    command, expected = stock.retrieve_msg(CutStream(data, [1 << 20]))
+    assert command == b"I"
+    reader = wire.Reader(CutStream(data * 2, sizes))
+    for _ in range(2):
+        command, frames = reader.read()
+        assert command == b"I"
+        assert [as_stock(frame) for frame in frames] == of_stock(expected)
+        for frame, request in zip(frames, expected, strict=True):
+            for parameter in request["parameters"]:
+                if parameter["name"] not in {h["name"].decode() for h in request["headers"]}:
+                    assert isinstance(frame.headers[parameter["name"]]["content-type"], str)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=5))
+def test_batches_recorded_from_torchserve_are_read_as_it_reads_them(sizes):
+    """JSON, raw, PNG, .npy, a form, an empty and a torn body: alone at first, then several at once."""
+    data = RECORDED.read_bytes()
+    reference = CutStream(data, [1 << 20])
+    reader = wire.Reader(CutStream(data, sizes))
+    lengths = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TS_DECODE_INPUT_REQUEST", "false")  # bodies as bytes, as this project sets it
+        while reference.data:
+            _, expected = stock.retrieve_msg(reference)
+            _, frames = reader.read()
+            assert [as_stock(frame) for frame in frames] == of_stock(expected)
+            lengths.append(len(frames))
+    assert sum(lengths) == 28
+    assert lengths[:7] == [1] * 7
+    assert max(lengths) > 1
+    with pytest.raises(EOFError):
+        reader.read()
+
+
+@pytest.mark.parametrize("gpu", [-1, 3])
+@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=3))
+def test_load_messages_are_read_as_torchserve_reads_them(gpu, sizes):
+    data = encode_load(gpu)
+    command, expected = stock.retrieve_msg(CutStream(data, [1 << 20]))
+    assert wire.Reader(CutStream(data, sizes)).read() == (command, expected)
+
+
+def test_batches_larger_than_the_buffer_come_through_a_real_socket():
+    batch = [(f"id-{i}", {"accept": "*/*"}, [("body", "a/b", bytes([i]) * 300_000)]) for i in range(16)]
+    data = encode_batch(batch)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender = threading.Thread(target=lambda: [theirs.sendall(data) for _ in range(3)])
+        sender.start()
+        reader = wire.Reader(ours)
+        for _ in range(3):
+            _, frames = reader.read()
+            assert [bytes(frame.fields["body"]) for frame in frames] == [fields[0][2] for _, _, fields in batch]
+        sender.join()
+
+
+def test_a_closed_connection_is_the_end():
+    with pytest.raises(EOFError):
+        wire.Reader(CutStream(encode_batch([("id", {}, [])])[:-2], [7])).read()
+
+
+def test_another_command_is_refused():
+    with pytest.raises(ValueError, match="X"):
+        wire.Reader(CutStream(b"X", [1])).read()
+
+
+answers = st.lists(
+    st.tuples(
+        st.uuids().map(str),
+        st.builds(
+            Answer,
+            body=st.binary(max_size=300),
+            content_type=st.sampled_from(["application/json", "application/x-npy"]),
+            status=st.sampled_from([200, 400, 415]),
+            phrase=st.sampled_from(["", "BadRequest"]),
+        ),
+    ),
+    max_size=6,
+)
+
+
+@given(answers)
+def test_responses_are_written_as_torchserve_writes_them(pairs):
+    context = Context("m", ".", {}, 1, None, "0.12.0")
+    context.request_processor = [RequestProcessor({}) for _ in pairs]
+    for index, (_, answer) in enumerate(pairs):
+        context.set_response_content_type(index, answer.content_type)
+        context.set_response_status(answer.status, answer.phrase, index)
+    ids = {index: request_id for index, (request_id, _) in enumerate(pairs)}
+    expected = stock.create_predict_response(
+        [answer.body for _, answer in pairs], ids, "Prediction success", 200, context=context
+    )
+    frames = [Frame(request_id.encode(), {}, {}) for request_id, _ in pairs]
+    assert wire.encode_response(frames, [answer for _, answer in pairs]) == bytes(expected)
+
+
+@given(st.lists(st.uuids().map(str), max_size=5))
+def test_failures_are_written_as_torchserve_writes_them(ids):
+    expected = stock.create_predict_response(None, dict(enumerate(ids)), "Prediction failed", 503)
+    frames = [Frame(request_id.encode(), {}, {}) for request_id in ids]
+    assert wire.encode_failure(frames, 503, "Prediction failed") == bytes(expected)
+
+
+def test_what_the_handler_did_not_foresee_fails_its_batch_and_is_logged(caplog):
+    def broken(frames):
+        raise KeyError("surprise")
+
+    frames = [Frame(b"one", {}, {})]
+    assert wire.respond(frames, broken) == wire.encode_failure(frames, 503, "Prediction failed")
+    assert "surprise" in caplog.text
+
+
+def test_the_wire_is_not_installed_outside_a_worker():
+    assert wire.install(lambda frames: []) is False
+
+
+def test_messages_follow_each_other_without_gaps():
+    messages = [encode_load(-1), encode_batch([]), encode_batch([("x", {}, [("body", "", b"1")])]), encode_load(0)]
+    stream = CutStream(b"".join(messages), [3, 1, 8])
+    reader = wire.Reader(stream)
+    assert [reader.read()[0] for _ in messages] == [b"L", b"I", b"I", b"L"]

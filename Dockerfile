@@ -16,6 +16,7 @@ COPY pyproject.toml README.md LICENSE config.properties ./
 COPY config/ config/
 COPY handlers/ handlers/
 COPY data/ data/
+COPY scripts/wheel_resources.py scripts/
 COPY simplenet/ simplenet/
 COPY model_store/ model_store/
 RUN pip install --no-deps --editable . \

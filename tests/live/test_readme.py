@@ -1,4 +1,4 @@
-"""A stranger's first minutes: clone into an empty folder, then every command of the README, in its order."""
+"""A stranger's first minutes: clone into an empty folder, then every command of the README and docs/, in order."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from support import free_port, processes_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+CHECKPOINTS = (ROOT / "docs" / "checkpoints.md").read_text()
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALL_TIMEOUT_S = 900
 MY_NET = """
@@ -90,6 +91,13 @@ def test_every_command_in_the_readme_runs(run):
     digit, refused = (output for text, output in outputs.items() if text.startswith("curl"))
     assert '"label":"7"' in digit
     assert "expected a row of 784 numbers or 28x28, found 3" in refused
+
+
+def test_every_command_about_checkpoints_runs(run):
+    blocks = BLOCK.findall(CHECKPOINTS)
+    assert len(blocks) > 8
+    for language, text in blocks:
+        run(language, text)
 
 
 def test_the_readmes_command_for_ones_own_network_makes_an_archive(run):

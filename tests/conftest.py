@@ -16,7 +16,9 @@ from simplenet.training.trainer import Trainer
 
 pytest_plugins = ["s3_fixtures"]
 os.environ["COLUMNS"] = "200"  # tables as a wide terminal shows them
-torch.set_num_threads(1)  # networks this small gain nothing from a second thread, and tests run beside a server
+# Networks this small gain nothing from a second thread, and tests and their processes share the cores.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 DIGITS = [str(digit) for digit in range(10)]
 
 

@@ -3,11 +3,10 @@
 boto3's own chain finds credentials, region, profile and AWS_ENDPOINT_URL; with an endpoint of its own it puts the
 bucket into the path, as MinIO and its like expect. boto3 is imported only inside these functions.
 
-Why boto3: obstore 0.12 and s3fs 2026.9 were tried in its place with tests/test_storage.py. obstore wrote an object
-with a flipped bit as if it were whole, because it reads no checksum of S3; one key with an empty part (`a//b`) made
-it refuse the whole listing; a refused listing has no error class of its own; and it needs boto3 all the same to read
-profiles and SSO. s3fs adds twelve packages and holds boto3 back, left a file of full size after a cut download, and
-gs:// and az:// are further packages, each with its own way to store metadata.
+Why boto3: obstore 0.12.1 and s3fs 2026.9 were tried in its place, against the server and the proxy of the tests.
+obstore returned another program's object with a flipped bit and no error, because it does not verify the checksum
+that S3 sends; a single key with an empty part (`a//b`) made the whole listing fail; and it needs boto3 all the same
+for profiles and SSO. s3fs pins an older botocore and adds twelve packages, and gs:// and az:// need gcsfs and adlfs.
 """
 
 import os
@@ -89,7 +88,7 @@ def _client(address: str) -> Iterator[Any]:
     """A boto3 client; while it is used, a failure of S3 becomes a StorageError that begins with the address."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError
-        from s3transfer import exceptions as transfer  # type: ignore[import-untyped]
+        from s3transfer import exceptions as transfer
     except ImportError as error:
         raise StorageError(f"{address}: an s3:// address needs boto3; pip install boto3") from error
     client = _new_client(address)

@@ -3,8 +3,8 @@
 An upload carries the file's SHA-256 twice: as S3's own checksum, which the server compares with what arrived, and
 as the object's `sha256` metadata, which `download` compares with what came back before the file gets its name.
 
-This is the file where another scheme begins, such as gs://: SCHEME tells an address from a path, and `simplenet.s3`
-shows the three functions that a kind of storage needs. No other module knows which kinds there are.
+Another scheme, such as gs://, begins in this file: `SCHEME` tells an address from a path, and a module beside
+`simplenet.s3` offers the same three functions, `put`, `open_object` and `list_keys`.
 """
 
 import errno
@@ -66,7 +66,7 @@ def upload(path: PathLike, location: PathLike) -> None:
     if not is_remote(location):
         return _copy(Path(path), Path(location))
     bucket, key = parse_address(location)
-    address = f"s3://{bucket}/{key}"
+    address = _address(bucket, key)
     _require_file(Path(path))
     with _disk_errors(f"{address}: cannot read {path}"), Path(path).open("rb") as file:
         before = os.fstat(file.fileno())
@@ -114,7 +114,7 @@ def local_copy(location: PathLike) -> Iterator[Path]:
         yield Path(location)
         return
     bucket, key = parse_address(location)
-    address = f"s3://{bucket}/{key}"
+    address = _address(bucket, key)
     with _private_folder(address) as folder:
         path = folder / key.rpartition("/")[2]
         download(address, path)
@@ -153,7 +153,7 @@ def local_folder(location: PathLike, *, replace: bool = True) -> Iterator[Path]:
         yield Path(location)
         return
     bucket, prefix = _parse_folder(location)
-    address = f"s3://{bucket}/{prefix.rstrip('/')}".rstrip("/")
+    address = _address(bucket, prefix).rstrip("/")
     existing = set() if replace else {stored.address for stored in list_objects(address)}
     with _private_folder(address) as folder:
         yield folder
@@ -177,7 +177,7 @@ def list_objects(location: PathLike) -> list[StoredFile]:
     files = []
     for key, modified in s3.list_keys(bucket, prefix):
         if not key.endswith("/") and not _hidden(key.removeprefix(prefix)):  # "folder/" marks an empty one
-            files.append(StoredFile(f"s3://{bucket}/{key}", modified))
+            files.append(StoredFile(_address(bucket, key), modified))
     return sorted(files, key=lambda file: file.address)
 
 
@@ -188,8 +188,12 @@ def _parse_folder(address: PathLike) -> tuple[str, str]:
     return match[1], match[2]
 
 
+def _address(bucket: str, key: str) -> str:
+    return f"{SCHEME}/{bucket}/{key}"
+
+
 def _receive(bucket: str, key: str, path: Path) -> None:
-    address = f"s3://{bucket}/{key}"
+    address = _address(bucket, key)
     with (
         _disk_errors(f"{address}: cannot write {path}"),
         s3.open_object(bucket, key) as stored,

@@ -85,6 +85,16 @@ def test_an_upload_carries_its_sha256_as_metadata_and_as_checksum(s3: FaultyProx
     assert head["ChecksumSHA256"] == "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="
 
 
+def test_an_old_server_is_spared_the_checksum_but_not_the_metadata(
+    s3: FaultyProxy, others: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    storage.upload(_file(tmp_path, b"abc"), "s3://models/abc.bin")
+    head = others.head_object(Bucket=BUCKET, Key="abc.bin", ChecksumMode="ENABLED")
+    assert head["Metadata"] == {"sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    assert not [name for name in head if name.startswith("Checksum")]
+
+
 def test_a_model_saved_to_s3_is_loaded_from_it(s3: FaultyProxy, tmp_path: Path) -> None:
     model = SimpleNet(12, 8, 3)
     save_to_s3(model=model, bucket_name=BUCKET, key="digits/model.pt")
@@ -253,6 +263,36 @@ def test_access_denied(s3: FaultyProxy, tmp_path: Path) -> None:
     ):
         with _refused(CredentialsError, "s3://models/", "403", "s3:GetObject"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [
+        ("BadDigest", ChecksumError, "was not kept .*try again"),
+        ("ExpiredToken", CredentialsError, "refuses these credentials"),
+        ("KeyTooLongError", StorageError, "look at the address"),
+    ],
+)
+def test_an_error_code_decides_the_kind_where_the_status_does_not(
+    s3: FaultyProxy, tmp_path: Path, code: str, kind: type[StorageError], remedy: str
+) -> None:
+    s3.error_status = 400
+    s3.error_body = f"<Error><Code>{code}</Code><Message>It is wrong.</Message></Error>".encode()
+    s3.forever("errors")
+    with _refused(kind, "s3://models/a.bin: ", remedy):
+        storage.upload(_file(tmp_path), "s3://models/a.bin")
+
+
+def test_a_profile_brings_its_credentials_and_its_endpoint(
+    s3: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    (tmp_path / "home" / "config").write_text(f"[profile lab]\nendpoint_url = {s3.url}\n")
+    (tmp_path / "home" / "credentials").write_text("[lab]\naws_access_key_id = me\naws_secret_access_key = secret\n")
+    storage.upload(_file(tmp_path), "s3://models/small.bin")
+    assert [file.address for file in storage.list_objects("s3://models")] == ["s3://models/small.bin"]
 
 
 def test_a_profile_that_is_not_there(s3: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:

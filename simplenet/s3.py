@@ -6,7 +6,8 @@ bucket into the path, as MinIO and its like expect. boto3 is imported only insid
 Why boto3: obstore 0.12.1 and s3fs 2026.9 were tried in its place, against the server and the proxy of the tests.
 obstore returned another program's object with a flipped bit and no error, because it does not verify the checksum
 that S3 sends; a single key with an empty part (`a//b`) made the whole listing fail; and it needs boto3 all the same
-for profiles and SSO. s3fs pins an older botocore and adds twelve packages, and gs:// and az:// need gcsfs and adlfs.
+for profiles and SSO. Its gs:// could not be tested: gcp-storage-emulator and fake-gcs-server both refuse its uploads.
+s3fs pins an older botocore and adds twelve packages, and gs:// and az:// need gcsfs and adlfs besides.
 """
 
 import os

@@ -17,6 +17,7 @@ class FaultyProxy:
     `errors`: a request whose address contains `errors_at` is answered with `error_status` and `error_body`, and not
     forwarded.
     `cuts`: an answer to GET ends after half its body, by closing the connection.
+    `halves`: an answer to GET is half its body, and says that this is all.
     `flips`: an answer to GET has a bit of its middle byte inverted.
     """
 
@@ -48,6 +49,7 @@ class FaultyProxy:
         self.error_body = b""
         self.errors_at = ""
         self.cuts: float = 0
+        self.halves: float = 0
         self.flips: float = 0
 
     def forever(self, fault: str) -> None:
@@ -86,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
             if proxy.take("flips"):
                 middle = len(body) // 2
                 body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+            if proxy.take("halves"):
+                body = body[: len(body) // 2]
             if proxy.take("cuts"):
                 self.answer(status, headers, body[: len(body) // 2], promised=len(body))
                 self.close_connection = True

@@ -226,6 +226,17 @@ def test_a_flipped_bit_of_an_object_without_our_metadata_is_refused(
     assert _entries(tmp_path) == set()
 
 
+def test_an_object_that_comes_shorter_than_its_headers_say_is_refused(
+    s3: FaultyProxy, others: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+    others.put_object(Bucket=BUCKET, Key="theirs.bin", Body=SMALL)
+    s3.forever("halves")
+    with _refused(ChecksumError, "s3://models/theirs.bin: expected 10000 bytes, found 5000; nothing was kept"):
+        storage.download("s3://models/theirs.bin", tmp_path / "back.bin")
+    assert _entries(tmp_path) == set()
+
+
 def test_a_bit_flipped_once_is_fetched_again(s3: FaultyProxy, tmp_path: Path) -> None:
     storage.upload(_file(tmp_path), "s3://models/small.bin")
     s3.flips = 1

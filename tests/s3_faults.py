@@ -14,8 +14,10 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}
 class FaultyProxy:
     """Forwards to `127.0.0.1:upstream_port`; each counter says how many more times a fault happens.
 
-    `errors`: a request whose address contains `errors_at` is answered with `error_status`, and not forwarded.
+    `errors`: a request whose address contains `errors_at` is answered with `error_status` and `error_body`, and not
+    forwarded.
     `cuts`: an answer to GET ends after half its body, by closing the connection.
+    `halves`: an answer to GET is half its body, and says that this is all.
     `flips`: an answer to GET has a bit of its middle byte inverted.
     """
 
@@ -44,8 +46,10 @@ class FaultyProxy:
     def heal(self) -> None:
         self.errors: float = 0
         self.error_status = 500
+        self.error_body = b""
         self.errors_at = ""
         self.cuts: float = 0
+        self.halves: float = 0
         self.flips: float = 0
 
     def forever(self, fault: str) -> None:
@@ -78,12 +82,14 @@ class _Handler(BaseHTTPRequestHandler):
         proxy.record(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if proxy.errors_at in self.path and proxy.take("errors"):
-            return self.answer(proxy.error_status, {}, b"")
+            return self.answer(proxy.error_status, {}, proxy.error_body)
         status, headers, body = self.forward(body)
         if self.command == "GET" and len(body) > 1 and status in (200, 206):
             if proxy.take("flips"):
                 middle = len(body) // 2
                 body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+            if proxy.take("halves"):
+                body = body[: len(body) // 2]
             if proxy.take("cuts"):
                 self.answer(status, headers, body[: len(body) // 2], promised=len(body))
                 self.close_connection = True

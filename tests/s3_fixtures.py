@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader
 from s3_faults import FaultyProxy
 
 from simplenet import storage
@@ -57,10 +57,12 @@ def running_proxy(s3_port: int) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="session")
 def parsed_once() -> Iterator[None]:
-    """Keeps what botocore reads from its own JSON files: parsing it for each client would take most of the time."""
+    """Keeps what botocore reads from its own files: reading it for each client would take most of the time."""
     load = functools.cache(JSONFileLoader().load_file)
+    services = functools.cache(Loader().list_available_services)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", lambda loader, path: load(path))
+        patch.setattr(Loader, "list_available_services", lambda loader, type_name: services(type_name))
         yield
 
 

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet.errors import RequestError
-from simplenet.worker import fast_json
-from simplenet.worker.formats import Shape, json_rows
+from simplenet.worker.formats import fast_json
+from simplenet.worker.formats.json_body import decode_parsed
+from simplenet.worker.model_spec import ModelSpec
 
-SHAPE = Shape(4, ("a", "b", "c"))
+SPEC = ModelSpec(4, ("a", "b", "c"))
 numbers = st.floats(-1e30, 1e30) | st.integers(-(2**70), 2**70)
 anything = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=3),
@@ -22,7 +23,7 @@ anything = st.recursive(
 
 
 def carefully(body: bytes):
-    return json_rows(json.loads(body), SHAPE)
+    return decode_parsed(json.loads(body), SPEC)
 
 
 @given(st.lists(st.lists(numbers, min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 3) | st.none())

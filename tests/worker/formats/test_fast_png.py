@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from simplenet.errors import RequestError
-from simplenet.worker import fast_png
-from simplenet.worker.formats import Shape, careful_image_row
+from simplenet.worker.formats import fast_png
+from simplenet.worker.formats.image import careful_row
+from simplenet.worker.model_spec import ModelSpec
 
-SHAPE = Shape(16, ("a", "b"))
+SPEC = ModelSpec(16, ("a", "b"))
 pixels = st.binary(min_size=16, max_size=16).map(lambda data: np.frombuffer(data, np.uint8).reshape(4, 4))
 
 
@@ -23,11 +24,11 @@ def png(image: Image.Image | np.ndarray, **options) -> bytes:
 
 
 def fast(data: bytes) -> np.ndarray | None:
-    return fast_png.parse(memoryview(data), SHAPE.side)
+    return fast_png.parse(memoryview(data), SPEC.side)
 
 
 def carefully(data: bytes) -> np.ndarray:
-    return careful_image_row(memoryview(data), SHAPE.side)
+    return careful_row(memoryview(data), SPEC.side)
 
 
 @given(pixels, st.integers(0, 9))

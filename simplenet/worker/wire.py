@@ -124,7 +124,7 @@ class Reader:
 
 
 def encode_responses(requests: Sequence[RawRequest], responses: Sequence[Response]) -> bytes:
-    """The message that answers a batch, byte for byte as TorchServe writes it when each response has its own status."""
+    """The message for a batch, byte for byte as TorchServe writes it when each response has its own status."""
     parts = [_SUCCESS]
     for request, response in zip(requests, responses, strict=True):
         parts += (
@@ -139,7 +139,7 @@ def encode_responses(requests: Sequence[RawRequest], responses: Sequence[Respons
 
 
 def encode_failure(requests: Sequence[RawRequest], status: int, message: str) -> bytes:
-    """The message that fails a whole batch, byte for byte as TorchServe writes it."""
+    """The message that fails a batch as a whole, byte for byte as TorchServe writes it."""
     parts = [_INT.pack(status), _sized(message)]
     for request in requests:
         # No content type, the status, no phrase, no headers.
@@ -189,9 +189,9 @@ def install(respond: Respond) -> bool:
 
 
 def respond_or_fail(requests: list[RawRequest], respond: Respond) -> bytes:
-    """The message that answers a batch; an error that the handler did not foresee fails all of it and is logged.
+    """The message for a batch; an error that the handler did not foresee fails all of it and is logged.
 
-    The failures are TorchServe's own, but for this: it calls every error that mentions CUDA out of memory.
+    The statuses are TorchServe's own, with one difference: it reports every error that mentions CUDA as out of memory.
     """
     try:
         return encode_responses(requests, respond(requests))

@@ -1,6 +1,8 @@
 """The fast reader of JSON takes what the careful one takes, to the same rows, and leaves the rest to it."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,3 +67,12 @@ def test_an_ordinary_body_is_taken():
 def test_bad_requests_are_left_to_the_careful_reader(bad):
     assert fast_json.parse(bad.body, 784) is None
     assert fast_json.parse(b'{"instances": [[1, 2, 3, 4]]}', 4) is not None
+
+
+@pytest.mark.parametrize(("blocked", "active"), [("", "simdjson"), ("simdjson", "orjson")])
+def test_which_reader_is_active_can_be_asked(blocked, active):
+    code = f"import sys; sys.modules[{blocked!r}] = None; from simplenet.worker.formats import fast_json as reader"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(reader.ACTIVE)"], check=True, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == active

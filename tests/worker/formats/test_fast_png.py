@@ -1,6 +1,8 @@
 """The fast reader of PNG files takes what the careful one takes, to the same row, and leaves the rest to it."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -105,3 +107,12 @@ def test_what_is_no_image_is_left_to_the_careful_reader(data):
     assert fast(data) is None
     with pytest.raises(RequestError):
         carefully(data)
+
+
+@pytest.mark.parametrize(("blocked", "active"), [("", "pyspng"), ("pyspng", "pillow")])
+def test_which_reader_is_active_can_be_asked(blocked, active):
+    code = f"import sys; sys.modules[{blocked!r}] = None; from simplenet.worker.formats import fast_png as reader"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(reader.ACTIVE)"], check=True, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == active

@@ -3,15 +3,15 @@
 import logging
 import os
 
-import numpy as np
-
-from simplenet.worker import codec, wire
-from simplenet.worker.messages import Frame
+from simplenet.worker import wire
+from simplenet.worker.decode import decode_or_refuse
+from simplenet.worker.encode import encode_all
+from simplenet.worker.messages import DecodedRequest, RawRequest
 from simplenet.worker.predictor import Predictor, worker_device
 
 
 class SimpleNetHandler:
-    """Answers batches of HTTP requests; each request succeeds or fails alone."""
+    """Turns batches of HTTP requests into responses; each request succeeds or fails alone."""
 
     def initialize(self, context):
         """Rebuild the network from the archive on this worker's device; any mismatch refuses to load."""
@@ -21,24 +21,24 @@ class SimpleNetHandler:
             worker_device(properties.get("gpu_id")),
             (context.model_yaml_config or {}).get("handler") or {},
         )
-        wire.install(self.answer)
+        wire.install(self.respond)
         # TorchServe's worker logs a line for every batch at INFO; each would be written while requests wait.
         level = os.environ.get("SIMPLENET_LOG_LEVEL", "warning").upper()
         logging.getLogger().setLevel(getattr(logging, level, logging.WARNING))
 
     def handle(self, data, context):
-        """TorchServe's own way to `answer`, where the wire is not installed."""
-        frames = [Frame(b"", context.get_all_request_header(index), fields) for index, fields in enumerate(data)]
-        answers = self.answer(frames)
-        for index, answer in enumerate(answers):
-            context.set_response_content_type(index, answer.content_type)
-            context.set_response_status(answer.status, answer.phrase, index)
-        return [answer.body for answer in answers]
+        """TorchServe's own way to `respond`, where the wire is not installed."""
+        requests = [RawRequest(b"", context.get_all_request_header(index), fields) for index, fields in enumerate(data)]
+        responses = self.respond(requests)
+        for index, response in enumerate(responses):
+            context.set_response_content_type(index, response.content_type)
+            context.set_response_status(response.status, response.phrase, index)
+        return [response.body for response in responses]
 
-    def answer(self, frames):
-        """One answer per request, in order: decode each alone, predict all rows at once, encode each alone."""
-        shape = self.predictor.shape
-        requests = [codec.decode_or_refuse(frame, shape) for frame in frames]
-        rows = [request.rows for request in requests if isinstance(request, codec.Request)]
-        probabilities = self.predictor.predict_all(rows) if rows else np.empty((0, len(shape.classes)))
-        return codec.encode_all(requests, probabilities, shape)
+    def respond(self, requests):
+        """One response per request, in order: decode each alone, predict all rows at once, encode each alone."""
+        spec = self.predictor.spec
+        decoded = [decode_or_refuse(request, spec) for request in requests]
+        rows = [request.rows for request in decoded if isinstance(request, DecodedRequest)]
+        probabilities = self.predictor.predict(rows)
+        return encode_all(decoded, probabilities, spec)

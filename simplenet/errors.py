@@ -24,6 +24,7 @@ SimpleNetError
 ├── ClientError                  the server did not answer, or refused
 └── RequestError (4xx)           one HTTP request is wrong; its neighbours are not
     ├── NotFoundError (404)
+    ├── NotAcceptableError (406)
     ├── PayloadTooLargeError (413)
     └── UnsupportedMediaTypeError (415)
 """
@@ -133,6 +134,13 @@ class NotFoundError(RequestError):
 
     status = 404
     type = "NotFound"
+
+
+class NotAcceptableError(RequestError):
+    """The request's Accept refuses every media type that the model can write."""
+
+    status = 406
+    type = "NotAcceptable"
 
 
 class PayloadTooLargeError(RequestError):

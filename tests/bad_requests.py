@@ -1,4 +1,4 @@
-"""Requests that are wrong, each in its own way, with what must answer them."""
+"""Requests that are wrong, each in its own way, with the response that each must get."""
 
 import functools
 import io
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
+from simplenet.media_types import JSON, NPY, PNG, RAW, URL_ENCODED_FORM
 from simplenet.paths import resource
 
-JSON, NPY, RAW, PNG = "application/json", "application/x-npy", "application/octet-stream", "image/png"
 ROW = [0.5] * 784
 
 
@@ -168,7 +168,7 @@ def bad_requests() -> tuple[BadRequest, ...]:
         BadRequest("CSV", "text/csv", b"1,2,3", "Content-Type: expected .*found text/csv", 415),
         BadRequest(
             "curl -d",
-            "application/x-www-form-urlencoded",
+            URL_ENCODED_FORM,
             b"{}",
             "Content-Type: expected .*found application/x-www-form-urlencoded",
             415,

@@ -7,66 +7,60 @@ from typing import Any
 import requests
 
 from simplenet.errors import ClientError
-
-CONTENT_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".npy": "application/x-npy",
-    ".json": "application/json",
-}
+from simplenet.media_types import BY_SUFFIX
 
 
 def predict(url: str, file: str | os.PathLike[str], top_k: int = 1, timeout_s: float = 30.0) -> list[dict[str, Any]]:
-    """Send one image or .npy file; one prediction per row comes back.
+    """Send one file; one prediction per row comes back.
 
     Args:
         url: of the model, for example `http://127.0.0.1:8080/predictions/simplenet`.
-        file: `.png`, `.jpg`, `.npy` or `.json`.
+        file: `.png`, `.jpg`, `.jpeg`, `.npy` or `.json`.
         top_k: classes per row, the most probable first.
-        timeout_s: seconds to wait for the answer.
+        timeout_s: seconds to wait for the response.
 
     Raises:
-        ClientError: the file cannot be sent, the server does not answer, or refuses the request.
+        ClientError: the file cannot be sent, the server does not respond, or refuses the request.
     """
     path = Path(file)
-    content_type = CONTENT_TYPES.get(path.suffix.lower())
+    content_type = BY_SUFFIX.get(path.suffix.lower())
     if content_type is None:
-        raise ClientError(f"{path}: expected {', '.join(CONTENT_TYPES)}, found {path.suffix or 'no ending'}")
+        raise ClientError(f"{path}: expected {', '.join(BY_SUFFIX)}, found {path.suffix or 'no ending'}")
     try:
         form = {"data": (path.name, path.read_bytes(), content_type)}
     except OSError as error:
         raise ClientError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        answer = requests.post(url, files=form, data={"top_k": str(top_k)}, timeout=timeout_s)
-    except ValueError as error:  # requests cannot make an address of it
+        response = requests.post(url, files=form, data={"top_k": str(top_k)}, timeout=timeout_s)
+    except ValueError as error:  # requests cannot parse it as an address
         raise ClientError(f"url: expected http://host:port, found {url!r}") from error
     except requests.RequestException as error:
         raise ClientError(f"{url}: no answer: {_reason(error)}; is the server running?") from error
-    if not answer.ok:
-        raise ClientError(f"{path}: {answer.status_code}: {_message(answer)}")
-    return _predictions(answer, url)
+    if not response.ok:
+        raise ClientError(f"{path}: {response.status_code}: {_message(response)}")
+    return _predictions(response, url)
 
 
-def _predictions(answer: requests.Response, url: str) -> list[dict[str, Any]]:
-    """What the server predicted; an answer of another form comes from another server."""
+def _predictions(response: requests.Response, url: str) -> list[dict[str, Any]]:
+    """What the server predicted; a response of another form comes from another server."""
     try:
-        predictions: list[dict[str, Any]] = answer.json()["predictions"]
-        entries = [one for row in predictions for one in (row, *row.get("top_k", ()))]
-        if not all(isinstance(one["label"], str) and isinstance(one["probability"], (int, float)) for one in entries):
-            raise TypeError
+        predictions: list[dict[str, Any]] = response.json()["predictions"]
+        entries = [entry for row in predictions for entry in (row, *row.get("top_k", ()))]
+        for entry in entries:
+            if not isinstance(entry["label"], str) or not isinstance(entry["probability"], (int, float)):
+                raise TypeError
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ClientError(
-            f"{url}: expected predictions, found {answer.text[:80]!r}; is this a SimpleNet server?"
+            f"{url}: expected predictions, found {response.text[:80]!r}; is this a SimpleNet server?"
         ) from error
     return predictions
 
 
-def _message(answer: requests.Response) -> str:
+def _message(response: requests.Response) -> str:
     try:
-        return str(answer.json()["message"])
+        return str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
+        return response.text[:200]
 
 
 def _reason(error: requests.RequestException) -> str:

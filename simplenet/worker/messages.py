@@ -1,16 +1,21 @@
-"""What passes between the wire, the handler and the codec."""
+"""What passes between the wire, the handler, the decoder and the encoder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(slots=True)
-class Frame:
+class RawRequest:
     """One request as it came.
 
-    `headers` holds the request's own by name, and under each field's name `{"content-type": …}`, as TorchServe does.
-    From the wire, the fields' values are views of its buffer, good until the next message is read.
+    Args:
+        request_id: TorchServe's, of 36 bytes; empty where TorchServe's own reader keeps it.
+        headers: the request's own by name, and under each field's name `{"content-type": …}`, as TorchServe does.
+        fields: `{"body": bytes}`, or the fields of a form. From the wire, the values are views of its buffer, valid
+            until the next message is read; TorchServe's own reader may give text or parsed JSON.
     """
 
     request_id: bytes
@@ -18,8 +23,23 @@ class Frame:
     fields: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class DecodedRequest:
+    """One request that is sound.
+
+    Args:
+        rows: `(n, input_size)` float32.
+        top_k: how many classes of each row the response lists.
+        accept: the media type of the response.
+    """
+
+    rows: np.ndarray
+    top_k: int
+    accept: str
+
+
 @dataclass(slots=True)
-class Answer:
+class Response:
     """What goes back for one request; `phrase` is the HTTP reason."""
 
     body: bytes

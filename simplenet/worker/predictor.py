@@ -14,9 +14,10 @@ from simplenet.checkpoint import restore
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
 from simplenet.model_file import load_network
-from simplenet.worker.formats import Shape
+from simplenet.worker.model_spec import ModelSpec
 
 MANY_ROWS = 1024  # beyond these a larger batch is no faster
+WARM_UP_ROWS = (1, 64)  # a lone request and a full batch
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +27,12 @@ class Predictor:
 
     Args:
         model: on `device`, in eval mode, already verified.
-        shape: what it takes and gives.
+        spec: what it takes and gives.
+        device: the worker's.
     """
 
-    def __init__(self, model: nn.Module, shape: Shape, device: torch.device) -> None:
-        self.model, self.shape, self.device = model, shape, device
+    def __init__(self, model: nn.Module, spec: ModelSpec, device: torch.device) -> None:
+        self.model, self.spec, self.device = model, spec, device
         self.dtype = next(model.parameters()).dtype
 
     @classmethod
@@ -55,28 +57,38 @@ class Predictor:
         model = restore(checkpoint, device, file.name, network)
         golden = checkpoint[GOLDEN]
         names = checkpoint.get(CLASSES) or range(golden["logits"].shape[1])
-        predictor = cls(model, Shape(golden["inputs"].shape[1], tuple(str(name) for name in names)), device)
+        predictor = cls(model, ModelSpec(golden["inputs"].shape[1], tuple(str(name) for name in names)), device)
         predictor.warm_up()
         logger.info("verified %s on %s: content hash %s", file.name, device, checkpoint[METADATA][CONTENT_HASH][:12])
         return predictor
 
+    def predict(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The probabilities of the rows of several requests, one after another.
+
+        Args:
+            parts: of each request `(n, input_size)` float32; there may be none.
+
+        Returns:
+            `(all rows, num_classes)` float32.
+        """
+        if not parts:
+            return np.empty((0, len(self.spec.classes)), np.float32)
+        if sum(map(len, parts)) <= MANY_ROWS:
+            return self._predict_rows(np.concatenate(parts))
+        # Many rows are not copied together first.
+        return np.concatenate([self._predict_rows(np.require(part, requirements="W")) for part in parts])
+
+    def warm_up(self) -> None:
+        """Predict batches of the usual sizes once, so that no client pays for the first of each."""
+        for rows in WARM_UP_ROWS:
+            self.predict([np.zeros((rows, self.spec.input_size), np.float32)])
+
     @torch.inference_mode()
-    def predict(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities of every row: `(n, input_size)` float32 to `(n, num_classes)` float32."""
+    def _predict_rows(self, rows: np.ndarray) -> np.ndarray:
+        """`(n, input_size)` float32 to probabilities `(n, num_classes)` float32."""
         inputs = torch.from_numpy(rows).to(self.device, self.dtype)
         probabilities: np.ndarray = torch.softmax(self.model(inputs).float(), dim=1).cpu().numpy()
         return probabilities
-
-    def predict_all(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """`predict` the rows of one or more requests, one after another; many are not copied together first."""
-        if sum(map(len, parts)) <= MANY_ROWS:
-            return self.predict(np.concatenate(parts))
-        return np.concatenate([self.predict(np.require(part, requirements="W")) for part in parts])
-
-    def warm_up(self) -> None:
-        """Run a lone row and a full batch once, so that no client pays for the first of each."""
-        for rows in (1, 64):
-            self.predict(np.zeros((rows, self.shape.input_size), np.float32))
 
 
 def worker_device(gpu_id: int | None) -> torch.device:

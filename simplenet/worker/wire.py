@@ -9,8 +9,8 @@ ts/protocol/otf_message_handler.py); integers are 4 bytes in network order, -1 e
     load       'L' name path batch_size handler gpu envelope limit_max_image_pixels
     inference  'I' request* -1
     request    id (name value)* -1 (name content_type value)* -1
-    response   status message answer* -1
-    answer     id content_type status phrase header_count (name value)* body
+    response   status message part* -1
+    part       id content_type status phrase header_count (name value)* body
 """
 
 import logging
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from simplenet.worker.messages import Answer, Frame
+from simplenet.worker.messages import RawRequest, Response
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,11 @@ _BUFFER = 1 << 18  # bytes at first; it grows until a message fits
 _LARGE_BUFFER = 1 << 26  # bytes; a larger one is given back after its message
 _KNOWN_HEADERS = 8  # blocks of headers kept by a reader: a client's requests all have the same
 _LONG_HEADERS = 4096  # bytes; a longer block is not kept
+_ALLOCATION_FAILED = ("out of memory", "can't allocate memory")  # in a RuntimeError of torch's
 
 Headers = dict[str, Any]
 Span = tuple[str, str, int, int]  # a field's name, media type, and where its value begins and ends
+Respond = Callable[[list[RawRequest]], list[Response]]
 
 
 class _IncompleteError(Exception):
@@ -54,7 +56,7 @@ class Reader:
         self._known: list[tuple[bytes, Headers]] = []  # blocks of headers and what they say, the latest first
 
     def read(self) -> tuple[bytes, Any]:
-        """The next message: `(b"I", [Frame, …])`, or `(b"L", {…})` as TorchServe's own reader gives it.
+        """The next message: `(b"I", [RawRequest, …])`, or `(b"L", {…})` as TorchServe's own reader gives it.
 
         Raises:
             EOFError: the frontend closed the connection.
@@ -68,7 +70,7 @@ class Reader:
             raise ValueError(f"Invalid command: {command!r}")
         return command, self._inference()
 
-    def _inference(self) -> list[Frame]:
+    def _inference(self) -> list[RawRequest]:
         """Every request of a batch; what was parsed stays parsed while more is received."""
         parsed: list[tuple[bytes, Headers, list[Span]]] = []
         at = 0  # counted from the message's start, for the message may move in the buffer
@@ -83,7 +85,7 @@ class Reader:
                 self._receive(short.args[0])
                 continue
             self._start += at + _INT.size
-            return [_frame(view, *request) for request in parsed]
+            return [_raw_request(view, *request) for request in parsed]
 
     def _take(self, parse: Callable[[memoryview], tuple[Any, int]]) -> Any:
         """What `parse` makes of the next bytes; it returns that and how many they were."""
@@ -121,40 +123,40 @@ class Reader:
                 self._end += count
 
 
-def encode_response(frames: Sequence[Frame], answers: Sequence[Answer]) -> bytes:
-    """The response to a batch, byte for byte as TorchServe writes it when each answer has its own status."""
+def encode_responses(requests: Sequence[RawRequest], responses: Sequence[Response]) -> bytes:
+    """The message for a batch, byte for byte as TorchServe writes it when each response has its own status."""
     parts = [_SUCCESS]
-    for frame, answer in zip(frames, answers, strict=True):
+    for request, response in zip(requests, responses, strict=True):
         parts += (
-            _INT.pack(len(frame.request_id)),
-            frame.request_id,
-            _answer_head(answer.content_type, answer.status, answer.phrase),
-            _INT.pack(len(answer.body)),
-            answer.body,
+            _INT.pack(len(request.request_id)),
+            request.request_id,
+            _response_head(response.content_type, response.status, response.phrase),
+            _INT.pack(len(response.body)),
+            response.body,
         )
     parts.append(_INT.pack(_END))
     return b"".join(parts)
 
 
-def encode_failure(frames: Sequence[Frame], status: int, message: str) -> bytes:
-    """The response that fails a whole batch, byte for byte as TorchServe writes it."""
+def encode_failure(requests: Sequence[RawRequest], status: int, message: str) -> bytes:
+    """The message that fails a batch as a whole, byte for byte as TorchServe writes it."""
     parts = [_INT.pack(status), _sized(message)]
-    for frame in frames:
+    for request in requests:
         # No content type, the status, no phrase, no headers.
-        parts += (_INT.pack(len(frame.request_id)), frame.request_id, struct.pack("!iiii", 0, status, 0, 0))
+        parts += (_INT.pack(len(request.request_id)), request.request_id, struct.pack("!iiii", 0, status, 0, 0))
         parts.append(_sized("error"))
     parts.append(_INT.pack(_END))
     return b"".join(parts)
 
 
-def install(answer: Callable[[list[Frame]], list[Answer]]) -> bool:
+def install(respond: Respond) -> bool:
     """In a worker of TorchServe 0.12, take the place of its reader and writer from the next message on.
 
     Args:
-        answer: called with every batch.
+        respond: called with every batch; one response per request, in order.
 
     Returns:
-        Whether it was done: not on another version, outside a worker, or when SIMPLENET_WIRE is "stock".
+        Whether it was installed: not on another version, outside a worker, or when SIMPLENET_WIRE is "stock".
     """
     import ts
     from ts.service import Service
@@ -178,26 +180,37 @@ def install(answer: Callable[[list[Frame]], list[Answer]]) -> bool:
             logger.info("Frontend disconnected.")
             sys.exit(0)
 
-    def predict(_: Any, frames: list[Frame]) -> bytes:
-        return respond(frames, answer)
+    def predict(_: Any, requests: list[RawRequest]) -> bytes:
+        return respond_or_fail(requests, respond)
 
     worker.retrieve_msg = retrieve_msg  # type: ignore[attr-defined]
     Service.predict = predict
     return True
 
 
-def respond(frames: list[Frame], answer: Callable[[list[Frame]], list[Answer]]) -> bytes:
-    """Answer a batch; what the handler did not foresee fails the batch as TorchServe does, and is logged."""
+def respond_or_fail(requests: list[RawRequest], respond: Respond) -> bytes:
+    """The message for a batch; an error that the handler did not foresee fails all of it and is logged.
+
+    The statuses are TorchServe's own, with one difference: it reports every error that mentions CUDA as out of memory.
+    """
     try:
-        return encode_response(frames, answer(frames))
-    except MemoryError:
-        logger.exception("System out of memory")
-        return encode_failure(frames, 507, "Out of resources")
+        return encode_responses(requests, respond(requests))
     except Exception as error:
+        if _is_out_of_memory(error):
+            logger.exception("out of memory")
+            return encode_failure(requests, 507, "Out of resources")
         logger.exception("the handler failed")
-        out_of_memory = "CUDA" in str(error)
-        status, message = (507, "Out of resources") if out_of_memory else (503, "Prediction failed")
-        return encode_failure(frames, status, message)
+        return encode_failure(requests, 503, "Prediction failed")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy, or torch on any device could not allocate."""
+    import torch  # here, because the protocol itself needs none; a worker has it loaded
+
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    # The CPU's allocator, Apple's and the CUDA driver have no exception of their own in torch.
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
 
 
 def _command(view: memoryview) -> tuple[bytes, int]:
@@ -250,10 +263,10 @@ def _headers(view: memoryview, at: int, known: list[tuple[bytes, Headers]]) -> t
     return headers, at
 
 
-def _frame(view: memoryview, request_id: bytes, headers: Headers, spans: list[Span]) -> Frame:
+def _raw_request(view: memoryview, request_id: bytes, headers: Headers, spans: list[Span]) -> RawRequest:
     fields = {name: view[begin:end] for name, _, begin, end in spans}
     types: dict[str, Any] = {name: {"content-type": content_type} for name, content_type, _, _ in spans}
-    return Frame(request_id, {**types, **headers}, fields)
+    return RawRequest(request_id, {**types, **headers}, fields)
 
 
 def _load_message(view: memoryview) -> tuple[dict[str, Any], int]:
@@ -298,7 +311,7 @@ _SUCCESS = _INT.pack(200) + _sized("Prediction success")
 
 
 @lru_cache(maxsize=64)
-def _answer_head(content_type: str, status: int, phrase: str) -> bytes:
+def _response_head(content_type: str, status: int, phrase: str) -> bytes:
     """From the content type to the headers, of which the content type is one."""
     header = _INT.pack(1) + _sized("content-type") + _sized(content_type)
     return _sized(content_type) + _INT.pack(status) + _sized(phrase) + header

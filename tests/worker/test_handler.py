@@ -70,7 +70,7 @@ class Worker:
         self.handler.initialize(self.service.context)
         logging.getLogger().setLevel(level)
 
-    def answer(self, *requests: tuple[str, bytes, dict[str, str]]) -> list[tuple[int, str, bytes]]:
+    def respond(self, *requests: tuple[str, bytes, dict[str, str]]) -> list[tuple[int, str, bytes]]:
         """Status, Content-Type and body for each (content type, body, headers) of a batch."""
         context = self.service.context
         context.request_processor, batch, _ = Service.retrieve_data_for_inference(
@@ -119,9 +119,9 @@ def digit_request(rows: np.ndarray, form: int) -> tuple[str, bytes, dict[str, st
     return PNG, buffer.getvalue(), {}
 
 
-def check(answer: tuple[int, str, bytes], probabilities: np.ndarray) -> None:
-    """The answer is that of plain torch for every row."""
-    status, content_type, body = answer
+def check(response: tuple[int, str, bytes], probabilities: np.ndarray) -> None:
+    """The response is that of plain torch for every row."""
+    status, content_type, body = response
     assert status == 200
     if content_type == NPY:
         np.testing.assert_allclose(np.load(io.BytesIO(body)), probabilities, atol=1e-5)
@@ -144,56 +144,68 @@ def neighbours(rows: np.ndarray) -> tuple[list[tuple[str, bytes, dict[str, str]]
     return [digit_request(rows[part], form) for form, part in enumerate(slices)], slices
 
 
-def check_refusal(answer: tuple[int, str, bytes], bad: BadRequest, decoding: bool) -> None:
-    status, content_type, body = answer
-    found = orjson.loads(body)
+def check_refusal(response: tuple[int, str, bytes], bad: BadRequest, decoding: bool) -> None:
+    status, content_type, body = response
+    error = orjson.loads(body)
     assert (status, content_type) == (bad.status, JSON)
-    assert (found["code"], len(found)) == (bad.status, 3)
+    assert (error["code"], len(error)) == (bad.status, 3)
     pattern = bad.parsed_message if decoding and bad.parsed_message else bad.message
-    assert re.match(pattern, found["message"])
-    assert len(found["message"].splitlines()) == 1
+    assert re.match(pattern, error["message"])
+    assert len(error["message"].splitlines()) == 1
 
 
 @pytest.mark.parametrize("bad", bad_requests(), ids=lambda bad: bad.name)
 def test_a_wrong_request_is_refused_alone_and_its_63_neighbours_are_answered(worker, digits, expected, decoding, bad):
     wrong = (bad.content_type, bad.body, {})
-    check_refusal(worker.answer(wrong)[0], bad, decoding)
+    check_refusal(worker.respond(wrong)[0], bad, decoding)
     good, slices = neighbours(digits[0].numpy())
-    answers = worker.answer(*good[:PLACE], wrong, *good[PLACE:])
-    check_refusal(answers.pop(PLACE), bad, decoding)
-    for answer, part in zip(answers, slices, strict=True):
-        check(answer, expected[part])
+    responses = worker.respond(*good[:PLACE], wrong, *good[PLACE:])
+    check_refusal(responses.pop(PLACE), bad, decoding)
+    for response, part in zip(responses, slices, strict=True):
+        check(response, expected[part])
 
 
 def test_a_batch_of_nothing_but_wrong_requests_is_answered_one_by_one(worker, decoding):
     bad = bad_requests()
-    answers = worker.answer(*((each.content_type, each.body, {}) for each in bad))
-    for answer, each in zip(answers, bad, strict=True):
-        check_refusal(answer, each, decoding)
+    responses = worker.respond(*((each.content_type, each.body, {}) for each in bad))
+    for response, each in zip(responses, bad, strict=True):
+        check_refusal(response, each, decoding)
 
 
 @pytest.mark.parametrize("form", range(4), ids=["json", "raw", "npy", "png"])
 def test_a_thousand_digits_in_one_request_or_in_many_are_answered_alike(worker, digits, expected, decoding, form):
     rows = digits[0].numpy()
     if form != 3:
-        check(worker.answer(digit_request(rows, form))[0], expected)
+        check(worker.respond(digit_request(rows, form))[0], expected)
     for start in range(0, 256, 64):
         part = range(start, start + 64)
-        for index, answer in zip(
-            part, worker.answer(*(digit_request(rows[i : i + 1], form) for i in part)), strict=True
+        for index, response in zip(
+            part, worker.respond(*(digit_request(rows[i : i + 1], form) for i in part)), strict=True
         ):
-            check(answer, expected[index : index + 1])
+            check(response, expected[index : index + 1])
+
+
+def test_each_request_of_a_batch_gets_the_media_type_that_it_accepts(worker, digits, expected):
+    row = digits[0][:1].numpy()
+    accepts = ["", f"{JSON};q=0.1, {NPY}", "*/*;q=0", f"text/html, {NPY};q=0.9, */*;q=0.8"]
+    responses = worker.respond(*((RAW, row.astype("<f4").tobytes(), {"accept": accept}) for accept in accepts))
+    refused = responses.pop(2)
+    assert [content_type for _, content_type, _ in responses] == [JSON, NPY, NPY]
+    for response in responses:
+        check(response, expected[:1])
+    assert refused[:2] == (406, JSON)
+    assert orjson.loads(refused[2])["type"] == "NotAcceptable"
 
 
 def test_the_accuracy_is_that_of_the_network(worker, digits):
-    (answer,) = worker.answer(digit_request(digits[0].numpy(), 1))
-    found = [prediction["index"] for prediction in orjson.loads(answer[2])["predictions"]]
-    assert np.mean(np.array(found) == digits[1].numpy()) >= 0.9
+    (response,) = worker.respond(digit_request(digits[0].numpy(), 1))
+    classes = [prediction["index"] for prediction in orjson.loads(response[2])["predictions"]]
+    assert np.mean(np.array(classes) == digits[1].numpy()) >= 0.9
 
 
 def test_the_bundled_digit_is_a_seven(worker):
-    (answer,) = worker.answer((PNG, resource("data/digit.png").read_bytes(), {}))
-    assert orjson.loads(answer[2])["predictions"][0]["label"] == "7"
+    (response,) = worker.respond((PNG, resource("data/digit.png").read_bytes(), {}))
+    assert orjson.loads(response[2])["predictions"][0]["label"] == "7"
 
 
 CONV_NET = '''
@@ -236,9 +248,9 @@ def test_a_network_of_the_users_own_is_archived_and_served(tmp_path):
     save_for_inference(model, tmp_path / "conv.pt", classes=["cat", "dog"], golden_inputs=rows)
     archive = create_archive(tmp_path / "conv.pt", model_name="conv", export_path=tmp_path, model_file=module)
     worker = Worker(archive, tmp_path / "unpacked")
-    answers = worker.answer((RAW, rows.numpy().tobytes(), {"Accept": NPY}), digit_request(rows.numpy(), 0))
+    responses = worker.respond((RAW, rows.numpy().tobytes(), {"Accept": NPY}), digit_request(rows.numpy(), 0))
     with torch.inference_mode():
         probabilities = torch.softmax(model.eval()(rows), dim=1).numpy()
-    check(answers[0], probabilities)
-    assert answers[1][0] == 400  # top_k of 3, and there are two classes
-    assert "top_k: expected a whole number from 1 to 2, found 3" in answers[1][2].decode()
+    check(responses[0], probabilities)
+    assert responses[1][0] == 400  # top_k of 3, and there are two classes
+    assert "top_k: expected a whole number from 1 to 2, found 3" in responses[1][2].decode()

@@ -2,18 +2,21 @@
 
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from itertools import cycle
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from ts.context import Context, RequestProcessor
 from ts.protocol import otf_message_handler as stock
 
 from simplenet.worker import wire
-from simplenet.worker.messages import Answer, Frame
+from simplenet.worker.messages import RawRequest, Response
 
 RECORDED = Path(__file__).parent / "recorded" / "torchserve-0.12-batches.bin"
 
@@ -71,10 +74,10 @@ class CutStream:
         return len(piece)
 
 
-def as_stock(frame: Frame) -> tuple:
-    """A frame in the terms of TorchServe's reader: id, headers, and fields by name, the last of a name counting."""
-    headers = {name: value for name, value in frame.headers.items() if isinstance(value, str)}
-    return frame.request_id, headers, {name: bytes(value) for name, value in frame.fields.items()}
+def as_stock(request: RawRequest) -> tuple:
+    """A request in the terms of TorchServe's reader: id, headers, and fields by name, the last of a name counting."""
+    headers = {name: value for name, value in request.headers.items() if isinstance(value, str)}
+    return request.request_id, headers, {name: bytes(value) for name, value in request.fields.items()}
 
 
 def of_stock(batch: list[dict]) -> list[tuple]:
@@ -96,13 +99,13 @@ def test_batches_are_read_as_torchserve_reads_them(batch, sizes):
     assert command == b"I"
     reader = wire.Reader(CutStream(data * 2, sizes))
     for _ in range(2):
-        command, frames = reader.read()
+        command, read = reader.read()
         assert command == b"I"
-        assert [as_stock(frame) for frame in frames] == of_stock(expected)
-        for frame, request in zip(frames, expected, strict=True):
+        assert [as_stock(request) for request in read] == of_stock(expected)
+        for raw, request in zip(read, expected, strict=True):
             for parameter in request["parameters"]:
                 if parameter["name"] not in {h["name"].decode() for h in request["headers"]}:
-                    assert isinstance(frame.headers[parameter["name"]]["content-type"], str)
+                    assert isinstance(raw.headers[parameter["name"]]["content-type"], str)
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=5))
@@ -116,9 +119,9 @@ def test_batches_recorded_from_torchserve_are_read_as_it_reads_them(sizes):
         patch.setenv("TS_DECODE_INPUT_REQUEST", "false")  # bodies as bytes, as this project sets it
         while reference.data:
             _, expected = stock.retrieve_msg(reference)
-            _, frames = reader.read()
-            assert [as_stock(frame) for frame in frames] == of_stock(expected)
-            lengths.append(len(frames))
+            _, read = reader.read()
+            assert [as_stock(request) for request in read] == of_stock(expected)
+            lengths.append(len(read))
     assert sum(lengths) == 28
     assert lengths[:7] == [1] * 7
     assert max(lengths) > 1
@@ -143,8 +146,8 @@ def test_batches_larger_than_the_buffer_come_through_a_real_socket():
         sender.start()
         reader = wire.Reader(ours)
         for _ in range(3):
-            _, frames = reader.read()
-            assert [bytes(frame.fields["body"]) for frame in frames] == [fields[0][2] for _, _, fields in batch]
+            _, read = reader.read()
+            assert [bytes(request.fields["body"]) for request in read] == [fields[0][2] for _, _, fields in batch]
         sender.join()
 
 
@@ -158,11 +161,11 @@ def test_another_command_is_refused():
         wire.Reader(CutStream(b"X", [1])).read()
 
 
-answers = st.lists(
+responses = st.lists(
     st.tuples(
         st.uuids().map(str),
         st.builds(
-            Answer,
+            Response,
             body=st.binary(max_size=300),
             content_type=st.sampled_from(["application/json", "application/x-npy"]),
             status=st.sampled_from([200, 400, 415]),
@@ -173,39 +176,84 @@ answers = st.lists(
 )
 
 
-@given(answers)
+@given(responses)
 def test_responses_are_written_as_torchserve_writes_them(pairs):
     context = Context("m", ".", {}, 1, None, "0.12.0")
     context.request_processor = [RequestProcessor({}) for _ in pairs]
-    for index, (_, answer) in enumerate(pairs):
-        context.set_response_content_type(index, answer.content_type)
-        context.set_response_status(answer.status, answer.phrase, index)
+    for index, (_, response) in enumerate(pairs):
+        context.set_response_content_type(index, response.content_type)
+        context.set_response_status(response.status, response.phrase, index)
     ids = {index: request_id for index, (request_id, _) in enumerate(pairs)}
     expected = stock.create_predict_response(
-        [answer.body for _, answer in pairs], ids, "Prediction success", 200, context=context
+        [response.body for _, response in pairs], ids, "Prediction success", 200, context=context
     )
-    frames = [Frame(request_id.encode(), {}, {}) for request_id, _ in pairs]
-    assert wire.encode_response(frames, [answer for _, answer in pairs]) == bytes(expected)
+    requests = [RawRequest(request_id.encode(), {}, {}) for request_id, _ in pairs]
+    assert wire.encode_responses(requests, [response for _, response in pairs]) == bytes(expected)
 
 
 @given(st.lists(st.uuids().map(str), max_size=5))
 def test_failures_are_written_as_torchserve_writes_them(ids):
     expected = stock.create_predict_response(None, dict(enumerate(ids)), "Prediction failed", 503)
-    frames = [Frame(request_id.encode(), {}, {}) for request_id in ids]
-    assert wire.encode_failure(frames, 503, "Prediction failed") == bytes(expected)
+    requests = [RawRequest(request_id.encode(), {}, {}) for request_id in ids]
+    assert wire.encode_failure(requests, 503, "Prediction failed") == bytes(expected)
 
 
-def test_what_the_handler_did_not_foresee_fails_its_batch_and_is_logged(caplog):
-    def broken(frames):
-        raise KeyError("surprise")
+def failure(error: Exception) -> tuple[bytes, list[RawRequest]]:
+    """What is sent for a batch of two whose prediction raises an error."""
+    requests = [RawRequest(b"one", {}, {}), RawRequest(b"two", {}, {})]
 
-    frames = [Frame(b"one", {}, {})]
-    assert wire.respond(frames, broken) == wire.encode_failure(frames, 503, "Prediction failed")
-    assert "surprise" in caplog.text
+    def broken(_: list[RawRequest]) -> list[Response]:
+        raise error
+
+    return wire.respond_or_fail(requests, broken), requests
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("surprise"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        OSError("surprise: out of memory is only in the name of this file"),
+    ],
+)
+def test_what_the_handler_did_not_foresee_fails_its_batch_and_is_logged(error, caplog):
+    message, requests = failure(error)
+    assert message == wire.encode_failure(requests, 503, "Prediction failed")
+    assert str(error) in caplog.text
+
+
+def real_allocation_failure() -> Exception:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50, dtype=torch.uint8)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("tried to allocate 2 GiB"),
+        torch.cuda.OutOfMemoryError(),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        real_allocation_failure(),
+    ],
+    ids=repr,
+)
+def test_running_out_of_memory_fails_its_batch_with_507_and_is_logged(error, caplog):
+    message, requests = failure(error)
+    assert message == wire.encode_failure(requests, 507, "Out of resources")
+    assert "out of memory" in caplog.text
+
+
+def test_the_wire_is_imported_without_torch():
+    code = "import sys, simplenet.worker.wire; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_wire_is_not_installed_outside_a_worker():
-    assert wire.install(lambda frames: []) is False
+    assert wire.install(lambda requests: []) is False
 
 
 def test_messages_follow_each_other_without_gaps():

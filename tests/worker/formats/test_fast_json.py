@@ -1,6 +1,8 @@
 """The fast reader of JSON takes what the careful one takes, to the same rows, and leaves the rest to it."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet.errors import RequestError
-from simplenet.worker import fast_json
-from simplenet.worker.formats import Shape, json_rows
+from simplenet.worker.formats import fast_json
+from simplenet.worker.formats.json_body import decode_parsed
+from simplenet.worker.model_spec import ModelSpec
 
-SHAPE = Shape(4, ("a", "b", "c"))
+SPEC = ModelSpec(4, ("a", "b", "c"))
 numbers = st.floats(-1e30, 1e30) | st.integers(-(2**70), 2**70)
 anything = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=3),
@@ -22,7 +25,7 @@ anything = st.recursive(
 
 
 def carefully(body: bytes):
-    return json_rows(json.loads(body), SHAPE)
+    return decode_parsed(json.loads(body), SPEC)
 
 
 @given(st.lists(st.lists(numbers, min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 3) | st.none())
@@ -64,3 +67,12 @@ def test_an_ordinary_body_is_taken():
 def test_bad_requests_are_left_to_the_careful_reader(bad):
     assert fast_json.parse(bad.body, 784) is None
     assert fast_json.parse(b'{"instances": [[1, 2, 3, 4]]}', 4) is not None
+
+
+@pytest.mark.parametrize(("blocked", "active"), [("", "simdjson"), ("simdjson", "orjson")])
+def test_which_reader_is_active_can_be_asked(blocked, active):
+    code = f"import sys; sys.modules[{blocked!r}] = None; from simplenet.worker.formats import fast_json as reader"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(reader.ACTIVE)"], check=True, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == active

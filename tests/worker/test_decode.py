@@ -4,20 +4,30 @@ import string
 import numpy as np
 import orjson
 import pytest
-from bad_requests import JSON, NPY, PNG, RAW, BadRequest, bad_requests, instances, npy, npy_header, png
+from bad_requests import BadRequest, bad_requests, instances, npy, npy_header, png
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from simplenet.errors import NotFoundError, PayloadTooLargeError, RequestError, UnsupportedMediaTypeError
-from simplenet.worker import codec
+from simplenet.errors import (
+    NotAcceptableError,
+    NotFoundError,
+    PayloadTooLargeError,
+    RequestError,
+    UnsupportedMediaTypeError,
+)
+from simplenet.media_types import FORM, JPEG, JSON, NPY, PNG, RAW, TEXT, URL_ENCODED_FORM
+from simplenet.worker import decode as decoder
+from simplenet.worker.encode import encode_error
+from simplenet.worker.formats.table import FORMATS
+from simplenet.worker.messages import DecodedRequest, RawRequest
+from simplenet.worker.model_spec import ModelSpec
 
-DIGITS = codec.Shape(784, tuple(string.digits))
-SMALL = codec.Shape(4, ("a", "b", "c"))  # rows of 4, or images of 2 x 2
-FLAT = codec.Shape(3, ("a", "b"))  # no square image
-TYPES = [JSON, NPY, RAW, PNG, "image/jpeg", "", "text/plain", "application/x-www-form-urlencoded"]
-FORM = "multipart/form-data; boundary=x"
+DIGITS = ModelSpec(784, tuple(string.digits))
+SMALL = ModelSpec(4, ("a", "b", "c"))  # rows of 4, or images of 2 x 2
+FLAT = ModelSpec(3, ("a", "b"))  # no square image
+TYPES = [JSON, NPY, RAW, PNG, JPEG, "", TEXT, URL_ENCODED_FORM]
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
@@ -27,18 +37,18 @@ json_values = st.recursive(
 )
 
 
-def decode(body: object, content_type: str, shape: codec.Shape = SMALL, **headers: str) -> codec.Request:
-    return codec.decode({"body": body}, {"Content-Type": content_type, **headers}, shape)
+def decode(body: object, content_type: str, spec: ModelSpec = SMALL, **headers: str) -> DecodedRequest:
+    return decoder.decode(RawRequest(b"", {"Content-Type": content_type, **headers}, {"body": body}), spec)
 
 
-def refusal(body: object, content_type: str, shape: codec.Shape = SMALL) -> str:
+def refusal(body: object, content_type: str, spec: ModelSpec = SMALL) -> str:
     with pytest.raises(RequestError) as caught:
-        decode(body, content_type, shape)
-    answer = orjson.loads(codec.encode_error(caught.value).body)
-    assert answer.keys() == {"code", "type", "message"}
-    assert 400 <= answer["code"] < 500
-    assert len(answer["message"].splitlines()) == 1
-    return answer["message"]
+        decode(body, content_type, spec)
+    error = orjson.loads(encode_error(caught.value).body)
+    assert error.keys() == {"code", "type", "message"}
+    assert 400 <= error["code"] < 500
+    assert len(error["message"].splitlines()) == 1
+    return error["message"]
 
 
 def image(mode: str, colour: object, kind: str = "PNG", size: tuple[int, int] = (2, 2)) -> bytes:
@@ -60,7 +70,7 @@ def test_arbitrary_bytes_never_raise_anything_but_a_request_error(body, content_
     try:
         decode(bytearray(body), content_type)
     except RequestError as error:
-        orjson.loads(codec.encode_error(error).body)
+        orjson.loads(encode_error(error).body)
 
 
 @given(json_values)
@@ -69,7 +79,7 @@ def test_arbitrary_json_never_raises_anything_but_a_request_error(value):
         try:
             decode(body, JSON)
         except RequestError as error:
-            assert orjson.loads(codec.encode_error(error).body)["message"].isprintable()
+            assert orjson.loads(encode_error(error).body)["message"].isprintable()
 
 
 @given(
@@ -81,7 +91,7 @@ def test_an_npy_header_that_lies_never_raises_anything_but_a_request_error(shape
     try:
         decode(npy_header(shape, data, descr), NPY)
     except RequestError as error:
-        orjson.loads(codec.encode_error(error).body)
+        orjson.loads(encode_error(error).body)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +165,9 @@ def test_a_model_of_flat_rows_refuses_images():
         decode(image("L", 1), PNG, FLAT)
 
 
-def form(content_type: str = FORM, part_type: str = "", **fields: object) -> codec.Request:
+def form(content_type: str = f"{FORM}; boundary=x", part_type: str = "", **fields: object) -> DecodedRequest:
     parts = {name: {"content-type": part_type} for name in fields}
-    return codec.decode(fields, {**parts, "Content-Type": content_type}, SMALL)
+    return decoder.decode(RawRequest(b"", {**parts, "Content-Type": content_type}, fields), SMALL)
 
 
 @pytest.mark.parametrize("part_type", ["", RAW, "text/plain", "image/png"])
@@ -170,6 +180,7 @@ def test_a_form_carries_an_image_and_top_k(part_type):
 @pytest.mark.parametrize(
     ("data", "part_type", "top_k"),
     [
+        ({"instances": [[1, 1, 1, 1]]}, TEXT, 3),
         (b'{"instances": [[1, 1, 1, 1]]}', "text/plain", b"3"),
         ('{"instances": [[1, 1, 1, 1]]}', "text/plain", "3"),  # text that TorchServe decoded
         ({"instances": [[1, 1, 1, 1]]}, JSON, 3),  # JSON that TorchServe decoded
@@ -180,6 +191,54 @@ def test_a_form_carries_rows(data, part_type, top_k):
     request = form(part_type=part_type, data=data, top_k=top_k)
     assert request.rows.tolist() == [[1, 1, 1, 1]]
     assert request.top_k == 3
+
+
+@pytest.mark.parametrize("bracket", [b"{", b"["])
+def test_raw_rows_in_a_form_may_begin_with_the_byte_of_a_bracket(bracket):
+    data = bracket + np.ones(4, "<f4").tobytes()[1:]
+    np.testing.assert_array_equal(form(part_type=RAW, data=data).rows, np.frombuffer(data, "<f4").reshape(1, 4))
+
+
+def test_json_in_a_form_of_unknown_type_may_be_as_long_as_raw_rows():
+    body = b'{"instances": [[1, 2, 3, 4]]}'
+    body += b" " * (-len(body) % 16)
+    assert form(part_type=RAW, data=body).rows.tolist() == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["Application/JSON", ' application/json ; charset="utf-8"', 'application/json;profile="a;b, c";charset=utf-8'],
+)
+@pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
+def test_content_type_is_read_in_any_case_and_with_any_parameters(name, content_type):
+    request = RawRequest(b"", {name: content_type}, {"body": instances([1, 2, 3, 4])})
+    assert decoder.decode(request, SMALL).rows.tolist() == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("headers", "accept"),
+    [
+        ({"ACCEPT": NPY}, NPY),
+        ({"accept": f"text/html, {RAW}"}, RAW),
+        ({"Accept": f"{JSON};q=0.5", "accept": NPY}, NPY),  # the two are one list
+        ({"Accept": NPY, "accept": f"{JSON};q=0.5"}, NPY),
+        ({}, JSON),
+    ],
+)
+def test_accept_is_read_in_any_case_and_from_several_headers(headers, accept):
+    assert decode(instances([1, 2, 3, 4]), JSON, **headers).accept == accept
+
+
+def test_a_request_that_refuses_everything_offered_is_not_acceptable():
+    with pytest.raises(NotAcceptableError, match=r"Accept: expected one of application/json, .*found ") as caught:
+        decode(instances([1, 2, 3, 4]), JSON, Accept="*/*;q=0")
+    assert orjson.loads(encode_error(caught.value).body)["code"] == 406
+
+
+def test_the_message_for_another_content_type_lists_every_format():
+    message = refusal(b"1,2,3", "text/csv")
+    for media_type in (*FORMATS, FORM):
+        assert media_type in message
 
 
 @pytest.mark.parametrize(
@@ -201,68 +260,12 @@ def test_a_wrong_form_is_refused(fields, message):
 
 def test_a_request_without_a_body_is_refused():
     with pytest.raises(RequestError, match="body: expected one or more rows, found nothing"):
-        codec.decode({}, {"Content-Type": JSON}, SMALL)
+        decoder.decode(RawRequest(b"", {"Content-Type": JSON}, {}), SMALL)
 
 
 def test_a_call_for_explanations_is_not_found():
     with pytest.raises(NotFoundError):
         decode(instances([1, 2, 3, 4]), JSON, explain="True")
-
-
-PROBABILITIES = np.array([[0.25, 0.5, 0.25], [0.125, 0.125, 0.75]], np.float32)
-
-
-def answer(accept: str = "", top_k: int = 1) -> tuple[bytes, str]:
-    request = decode(instances([1, 2, 3, 4], top_k=top_k), JSON, Accept=accept)
-    two_rows = codec.Request(np.concatenate([request.rows] * 2), request.top_k, request.answer)
-    (found,) = codec.encode_all([two_rows], PROBABILITIES, SMALL)
-    return found.body, found.content_type
-
-
-def test_predictions_name_label_index_and_probability():
-    body, content_type = answer()
-    assert content_type == JSON
-    assert orjson.loads(body) == {
-        "predictions": [
-            {"label": "b", "index": 1, "probability": 0.5},
-            {"label": "c", "index": 2, "probability": 0.75},
-        ]
-    }
-
-
-def test_top_k_ranks_the_classes_and_ties_keep_their_order():
-    first = orjson.loads(answer(top_k=3)[0])["predictions"][0]
-    assert [item["label"] for item in first["top_k"]] == ["b", "a", "c"]
-    assert first["label"] == "b"
-
-
-@pytest.mark.parametrize(
-    ("accept", "form"),
-    [
-        ("application/x-npy", NPY),
-        ("text/html, application/x-npy;q=0.9, */*", NPY),
-        ("application/octet-stream", RAW),
-        ("*/*", JSON),
-        ("", JSON),
-    ],
-)
-def test_the_accept_header_chooses_the_form_of_the_answer(accept, form):
-    body, content_type = answer(accept)
-    assert content_type == form
-    if form == NPY:
-        np.testing.assert_array_equal(np.load(io.BytesIO(body), allow_pickle=False), PROBABILITIES)
-    if form == RAW:
-        np.testing.assert_array_equal(np.frombuffer(body, "<f4").reshape(2, 3), PROBABILITIES)
-
-
-def test_an_answer_that_is_no_number_is_refused_and_never_null():
-    request = decode(instances([3e38, -3e38, 0, 0]), JSON)
-    probabilities = np.array([[0.5, 0.25, 0.25], [np.nan, np.nan, np.nan]], np.float32)
-    for answer in (JSON, NPY, RAW):
-        two_rows = codec.Request(np.concatenate([request.rows] * 2), 1, answer)
-        (found,) = codec.encode_all([two_rows], probabilities, SMALL)
-        assert found.status == 400
-        assert "row 1: expected numbers that the network can answer" in orjson.loads(found.body)["message"]
 
 
 def test_a_compressed_body_is_415_with_its_coding():

@@ -1,7 +1,7 @@
 """A grey PNG of the model's own size without pillow's fifty microseconds, where pyspng is installed.
 
-It takes 8-bit grey images that nothing in the file would change (no transparency, no orientation, no animation), and
-leaves all else to the careful reader, which also finds the words for what is wrong.
+It takes 8-bit grey images that nothing in the file would change (no transparency, no orientation, no animation). It
+leaves the rest to the careful reader in image.py, which also says what is wrong.
 
 The format: https://www.w3.org/TR/png-3/
 """
@@ -18,6 +18,8 @@ try:
     pyspng = import_module("pyspng")
 except ImportError:  # a stock TorchServe: the careful reader takes everything
     pyspng = None
+
+ACTIVE = "pillow" if pyspng is None else "pyspng"  # what reads the common form here
 
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _MARKS = (b"tRNS", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"acTL")  # chunks that may change what is seen

@@ -1,7 +1,7 @@
 """Rows of JSON without a Python object per number, where pysimdjson is installed.
 
-It takes the common form alone, `{"instances": [[number, …], …], "parameters": {…}}` with flat rows, and leaves all
-else to the codec's careful reader, which also finds the words for what is wrong.
+It takes the common form alone, `{"instances": [[number, …], …], "parameters": {…}}` with flat rows. It leaves the rest
+to the careful reader in json_body.py, which also says what is wrong.
 """
 
 from importlib import import_module
@@ -14,6 +14,8 @@ try:
     simdjson = import_module("simdjson")
 except ImportError:  # a stock TorchServe: the careful reader takes everything
     simdjson = None
+
+ACTIVE = "orjson" if simdjson is None else "simdjson"  # what reads the common form here
 
 _parser: Any = None
 

@@ -1,6 +1,8 @@
 """The fast reader of PNG files takes what the careful one takes, to the same row, and leaves the rest to it."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from simplenet.errors import RequestError
-from simplenet.worker import fast_png
-from simplenet.worker.formats import Shape, careful_image_row
+from simplenet.worker.formats import fast_png
+from simplenet.worker.formats.image import careful_row
+from simplenet.worker.model_spec import ModelSpec
 
-SHAPE = Shape(16, ("a", "b"))
+SPEC = ModelSpec(16, ("a", "b"))
 pixels = st.binary(min_size=16, max_size=16).map(lambda data: np.frombuffer(data, np.uint8).reshape(4, 4))
 
 
@@ -23,11 +26,11 @@ def png(image: Image.Image | np.ndarray, **options) -> bytes:
 
 
 def fast(data: bytes) -> np.ndarray | None:
-    return fast_png.parse(memoryview(data), SHAPE.side)
+    return fast_png.parse(memoryview(data), SPEC.side)
 
 
 def carefully(data: bytes) -> np.ndarray:
-    return careful_image_row(memoryview(data), SHAPE.side)
+    return careful_row(memoryview(data), SPEC.side)
 
 
 @given(pixels, st.integers(0, 9))
@@ -104,3 +107,12 @@ def test_what_is_no_image_is_left_to_the_careful_reader(data):
     assert fast(data) is None
     with pytest.raises(RequestError):
         carefully(data)
+
+
+@pytest.mark.parametrize(("blocked", "active"), [("", "pyspng"), ("pyspng", "pillow")])
+def test_which_reader_is_active_can_be_asked(blocked, active):
+    code = f"import sys; sys.modules[{blocked!r}] = None; from simplenet.worker.formats import fast_png as reader"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(reader.ACTIVE)"], check=True, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == active

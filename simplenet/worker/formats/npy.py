@@ -1,0 +1,63 @@
+"""NumPy's .npy: one array with its dtype and shape.
+
+Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+import io
+import math
+
+import numpy as np
+
+from simplenet.errors import RequestError
+from simplenet.worker.formats.format import Rows, finite
+from simplenet.worker.model_spec import ModelSpec
+
+SIGNATURES = (b"\x93NUMPY",)
+
+
+def decode(data: memoryview, spec: ModelSpec) -> Rows:
+    """The rows `(n, input_size)` float32 of an array `(n, input_size)` or `(n, side, side)`; uint8 becomes 0..1.
+
+    Example:
+        >>> rows, parameters = decode(memoryview(encode(np.ones((1, 2)))), ModelSpec(2, ("cat", "dog")))
+        >>> rows.dtype, rows.tolist(), parameters
+        (dtype('float32'), [[1.0, 1.0]], {})
+
+    Raises:
+        RequestError: no .npy file, one of another dtype or shape, or a number that is not finite.
+    """
+    array = _read(data, spec)
+    rows = array.reshape(len(array), spec.input_size)
+    if rows.dtype == np.uint8:
+        return rows.astype(np.float32) / 255, {}
+    with np.errstate(over="ignore", invalid="ignore"):
+        return finite(rows.astype(np.float32), "array"), {}
+
+
+def encode(probabilities: np.ndarray) -> bytes:
+    """Probabilities `(n, num_classes)` float32 as a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, probabilities, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _read(data: memoryview, spec: ModelSpec) -> np.ndarray:
+    """The array, if its header is honest about what follows; nothing is unpickled."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        dims, fortran_order, dtype = readers[version](stream)
+    except Exception as error:  # the header is a Python literal: a damaged one fails in many ways
+        raise RequestError(f"array: expected a .npy file of version 1 or 2, found none: {error}") from error
+    if dtype.kind != "f" and dtype != np.uint8:
+        raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {str(dtype)[:64]}")
+    expected_dims = f"(n, {spec.input_size})" + (f" or (n, {spec.side}, {spec.side})" if spec.side else "")
+    fits = dims[1:] == (spec.input_size,) or (spec.side and dims[1:] == (spec.side, spec.side))
+    if not fits or dims[0] < 1:
+        raise RequestError(f"array: expected shape {expected_dims} with n of at least 1, found {str(dims)[:64]}")
+    length = len(data) - stream.tell()
+    expected_length = math.prod(dims) * dtype.itemsize
+    if length != expected_length:
+        raise RequestError(f"array: expected {expected_length} bytes after the header for shape {dims}, found {length}")
+    return np.frombuffer(data, dtype, offset=stream.tell()).reshape(dims, order="F" if fortran_order else "C")

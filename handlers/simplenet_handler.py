@@ -1,11 +1,11 @@
 """TorchServe's way into SimpleNet Serve: build and verify once, then decode, predict, encode."""
 
 import logging
-import os
 
 import numpy as np
 
-from simplenet.worker import codec, wire
+from simplenet import settings
+from simplenet.worker import codec, state, wire
 from simplenet.worker.messages import Frame
 from simplenet.worker.predictor import Predictor, worker_device
 
@@ -21,10 +21,10 @@ class SimpleNetHandler:
             worker_device(properties.get("gpu_id")),
             (context.model_yaml_config or {}).get("handler") or {},
         )
-        wire.install(self.answer)
+        level = settings.worker_log_level()
+        state.announce(context, self.predictor, wire.install(self.answer))
         # TorchServe's worker logs a line for every batch at INFO; each would be written while requests wait.
-        level = os.environ.get("SIMPLENET_LOG_LEVEL", "warning").upper()
-        logging.getLogger().setLevel(getattr(logging, level, logging.WARNING))
+        logging.getLogger().setLevel(level)
 
     def handle(self, data, context):
         """TorchServe's own way to `answer`, where the wire is not installed."""

@@ -27,10 +27,11 @@ class Predictor:
     Args:
         model: on `device`, in eval mode, already verified.
         shape: what it takes and gives.
+        content_hash: of its weights.
     """
 
-    def __init__(self, model: nn.Module, shape: Shape, device: torch.device) -> None:
-        self.model, self.shape, self.device = model, shape, device
+    def __init__(self, model: nn.Module, shape: Shape, device: torch.device, content_hash: str = "") -> None:
+        self.model, self.shape, self.device, self.content_hash = model, shape, device, content_hash
         self.dtype = next(model.parameters()).dtype
 
     @classmethod
@@ -55,9 +56,9 @@ class Predictor:
         model = restore(checkpoint, device, file.name, network)
         golden = checkpoint[GOLDEN]
         names = checkpoint.get(CLASSES) or range(golden["logits"].shape[1])
-        predictor = cls(model, Shape(golden["inputs"].shape[1], tuple(str(name) for name in names)), device)
+        shape = Shape(golden["inputs"].shape[1], tuple(str(name) for name in names))
+        predictor = cls(model, shape, device, checkpoint[METADATA][CONTENT_HASH])
         predictor.warm_up()
-        logger.info("verified %s on %s: content hash %s", file.name, device, checkpoint[METADATA][CONTENT_HASH][:12])
         return predictor
 
     @torch.inference_mode()

@@ -1,9 +1,9 @@
 """TorchServe's way into SimpleNet Serve: build and verify once, then decode, predict, encode."""
 
 import logging
-import os
 
-from simplenet.worker import wire
+from simplenet import settings
+from simplenet.worker import state, wire
 from simplenet.worker.decode import decode_or_refuse
 from simplenet.worker.encode import encode_all
 from simplenet.worker.messages import DecodedRequest, RawRequest
@@ -21,10 +21,10 @@ class SimpleNetHandler:
             worker_device(properties.get("gpu_id")),
             (context.model_yaml_config or {}).get("handler") or {},
         )
-        wire.install(self.respond)
+        level = settings.worker_log_level()
+        state.announce(context, self.predictor, wire.install(self.respond))
         # TorchServe's worker logs a line for every batch at INFO; each would be written while requests wait.
-        level = os.environ.get("SIMPLENET_LOG_LEVEL", "warning").upper()
-        logging.getLogger().setLevel(getattr(logging, level, logging.WARNING))
+        logging.getLogger().setLevel(level)
 
     def handle(self, data, context):
         """TorchServe's own way to `respond`, where the wire is not installed."""

@@ -32,18 +32,22 @@ class Variable:
         return value.lower() if self.values else value
 
 
-# The levels are log4j's; the workers log with Python's level of the same meaning.
+# One vocabulary, log4j's, for the frontend and the workers; a worker logs with Python's level of the same meaning.
 _PYTHON_LEVELS = {
     "off": logging.CRITICAL + 1,
+    "fatal": logging.CRITICAL,
     "error": logging.ERROR,
     "warn": logging.WARNING,
     "info": logging.INFO,
     "debug": logging.DEBUG,
     "trace": logging.DEBUG,
+    "all": logging.DEBUG,
 }
-LOG_LEVEL = Variable("SIMPLENET_LOG_LEVEL", "warn", "level of the frontend's and the workers' log", (*_PYTHON_LEVELS,))
+LOG_LEVEL = Variable(
+    "SIMPLENET_LOG_LEVEL", "warn", "least level of both logs, the frontend's and the workers'", (*_PYTHON_LEVELS,)
+)
 ACCESS_LOG = Variable(
-    "SIMPLENET_ACCESS_LOG", "off", "info writes a line per request to access_log.log", ("off", "info")
+    "SIMPLENET_ACCESS_LOG", "off", "info writes a line per request to access_log.log", (*_PYTHON_LEVELS,)
 )
 WIRE = Variable(
     "SIMPLENET_WIRE", "fast", "stock keeps TorchServe's own reader and writer in the workers", ("fast", "stock")
@@ -51,10 +55,38 @@ WIRE = Variable(
 FRONTEND = Variable("SIMPLENET_FRONTEND", "fast", "stock keeps TorchServe's frontend as it is", ("fast", "stock"))
 JAVA_HOME = Variable("JAVA_HOME", "", "Java runtime to use instead of the one from PyPI")
 THREADS = Variable("OMP_NUM_THREADS", "", "threads per worker; by default the cores but one, shared among the workers")
+VISIBLE_GPUS = Variable("CUDA_VISIBLE_DEVICES", "", "numbers of the GPUs to use; by default all")
+MEMORY = Variable("SIMPLENET_MEMORY", "", "memory to use, as 1500m or 2g; by default all of the machine or its cgroup")
 STATE_DIR = Variable("SIMPLENET_STATE_DIR", "", "folder in which a worker says that it is ready; set by serve")
+FRONTEND_IN_USE = Variable("SIMPLENET_FRONTEND_IN_USE", "stock", "which classes of the frontend run; set by serve")
 
-# In the order of the README and of `simplenet serve --help`; STATE_DIR is set by `serve`, never by a user.
-VARIABLES = (LOG_LEVEL, ACCESS_LOG, WIRE, FRONTEND, JAVA_HOME, THREADS)
+# In the order of the README and of `simplenet serve --help`; the last two are set by `serve`, never by a user.
+VARIABLES = (LOG_LEVEL, ACCESS_LOG, WIRE, FRONTEND, JAVA_HOME, THREADS, VISIBLE_GPUS, MEMORY)
+
+
+def check_settings() -> None:
+    """Read every variable, so that a wrong value is refused before anything is started.
+
+    Raises:
+        SettingError: a variable has a value that it may not have.
+    """
+    for variable in VARIABLES:
+        variable.read()
+
+
+def help_text() -> str:
+    """The table for `--help`: a paragraph for each variable, as wide as the terminal makes it.
+
+    Example:
+        >>> print(help_text().split(chr(10) * 2)[3])
+        SIMPLENET_WIRE: stock keeps TorchServe's own reader and writer in the workers (fast, stock; default fast)
+    """
+    lines = ["Environment variables:"]
+    for variable in VARIABLES:
+        default = f"default {variable.default}" if variable.default else ""
+        notes = "; ".join(note for note in (", ".join(variable.values), default) if note)
+        lines.append(f"{variable.name}: {variable.meaning}" + (f" ({notes})" if notes else ""))
+    return (2 * chr(10)).join(lines)
 
 
 def worker_log_level() -> int:

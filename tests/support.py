@@ -56,12 +56,12 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def simplenet(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the `simplenet` command to its end."""
+def simplenet(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the `simplenet` command to its end, with these variables in its environment."""
     command = [str(Path(sys.executable).with_name("simplenet")), *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "200"}
+    environment = {**os.environ, "COLUMNS": "200", **environment}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment, **options
+        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment
     )  # fmt: skip
 
 
@@ -83,3 +83,25 @@ def processes_of(port: int) -> list[int]:
         for process in psutil.process_iter(["cmdline"])
         if any(mark.search(argument) for argument in process.info["cmdline"] or ())
     ]
+
+
+def stand_in_nvidia_smi(folder: Path, gpus: int, delay_s: float = 0) -> str:
+    """A PATH on which `nvidia-smi` lists so many GPUs, after as long a wait as a real one takes.
+
+    It answers `serve` and the two questions of TorchServe 0.12: ConfigManager's at the start, WorkerThread's for each
+    worker that is described.
+    """
+    numbers = " ".join(map(str, range(gpus)))
+    script = folder / "nvidia-smi"
+    script.write_text(f"""#!/bin/sh
+sleep {delay_s}
+case "$*" in
+    --list-gpus) for i in {numbers}; do echo "GPU $i: NVIDIA Stand-in (UUID: GPU-$i)"; done ;;
+    "--query-gpu=index --format=csv") echo index; for i in {numbers}; do echo $i; done ;;
+    "-i "*" --query-gpu=utilization.gpu,utilization.memory,memory.used --format=csv")
+        echo "utilization.gpu [%], utilization.memory [%], memory.used [MiB]"; echo "0 %, 0 %, 0 MiB" ;;
+    *) echo "unexpected: $*" >&2; exit 6 ;;
+esac
+""")
+    script.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"

@@ -22,7 +22,7 @@ from simplenet.errors import (
 )
 from simplenet.inspection import describe, require_whole
 from simplenet.model import SimpleNet
-from simplenet.server.store import collect_archives
+from simplenet.server.model_store import collect_archives
 
 
 def test_a_checkpoint_is_described(trained_checkpoint):

@@ -9,6 +9,7 @@ from simplenet.cli.checkpoints import certify, diff, inspect, list_, repair
 from simplenet.cli.serving import predict, serve, stop
 from simplenet.cli.training import train
 from simplenet.errors import SimpleNetError
+from simplenet.settings import help_text
 
 app = typer.Typer(
     help="From a PyTorch checkpoint to a production prediction server.",
@@ -17,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for verb in (train, archive, serve, stop, predict, inspect, diff, certify, repair):
-    app.command()(verb)
+    app.command(epilog=help_text() if verb is serve else None)(verb)
 app.command(name="list")(list_)
 
 

@@ -11,11 +11,11 @@ from simplenet.cli.options import Port, console
 from simplenet.cli.output import lasting_output
 from simplenet.cli.progress import train_with_progress
 from simplenet.paths import MODEL_STORE, resource
-from simplenet.settings import DEFAULT_PORT
+from simplenet.settings import DEFAULT_PORT, check_settings
 from simplenet.signals import signals_interrupt
 
 if TYPE_CHECKING:
-    from simplenet.server.server import Server
+    from simplenet.server import Server
 
 
 def serve(
@@ -33,21 +33,24 @@ def serve(
 ) -> None:
     """Start a server and wait until its models answer. With no archive in the store it trains the sample model."""
     with signals_interrupt(), lasting_output():
-        from simplenet.server import server as ts
-        from simplenet.server.run_dir import new_run_dir
-        from simplenet.server.store import collect_archives, is_empty, require_writable, verified_samples
+        from simplenet.server import new_run_dir, started, wait_until_ready
+        from simplenet.server.model_store import collect_archives, is_empty, require_writable, verified_samples
+        from simplenet.server.ports import check_ports
+        from simplenet.server.torchserve import find_java
 
-        ts.find_java()
-        ts.check_ports(port, host)
+        check_settings()
+        find_java()
+        check_ports(port, host)
         with new_run_dir(port) as (run_dir, lock):
             if checkpoint is None and is_empty(model_store):
                 require_writable(model_store)
                 _make_sample(Path(model_store), run_dir)
             archives = collect_archives(run_dir, model_store, checkpoint, profile)
-            with ts.started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
+            with started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
+                typer.echo(running.memory)
                 with console.status("starting TorchServe …"):
                     samples = verified_samples(archives, run_dir)  # meanwhile Java comes up
-                    ts.wait_until_ready(running)
+                    wait_until_ready(running)
                 if not detach:
                     _stay(running, samples)
         _announce(running, samples)  # detached: from here on nothing ends it but `stop`
@@ -55,9 +58,9 @@ def serve(
 
 def stop(port: Port = DEFAULT_PORT) -> None:
     """Stop the server that was started on this port."""
-    from simplenet.server import server as ts
+    from simplenet.server.lifecycle import stop as stop_on_port
 
-    if ts.stop(port):
+    if stop_on_port(port):
         typer.echo(f"stopped the server on port {port}")
     else:
         typer.echo(f"the server on port {port} had died; removed what it left")
@@ -81,7 +84,7 @@ def predict(
 
 def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
     """Announce the server and wait in the foreground until a signal ends it."""
-    from simplenet.server.server import wait_for_end
+    from simplenet.server import wait_for_end
 
     try:
         _announce(server, samples)  # within: who reads "ready" may send the signal at once

@@ -1,23 +1,32 @@
-"""TorchServe 0.12's Java frontend with three constants changed that no setting reaches.
+"""TorchServe 0.12's Java frontend with four constants changed that no setting reaches, and one class of our own.
 
-Nothing of it is rebuilt or kept: `serve` copies three classes out of the installed model-server.jar into the run
+Nothing of it is rebuilt or kept: `serve` copies four classes out of the installed model-server.jar into the run
 directory, changes a constant in each, and puts them in front of the jar on the class path. Each class is known by its
 SHA-256; where one differs, or when SIMPLENET_FRONTEND is "stock", the frontend stays as it is. What each change is
 worth is in docs/performance.md.
+
+The class of our own, java/BodyBudgetedAggregator, limits how many bytes of bodies the frontend holds; TorchServe can
+only limit how many requests wait, whether they are of 3 KB or of 16 MB. After a change to the source:
+
+    javac --release 11 -g:none -cp .venv/lib/python3*/site-packages/ts/frontend/model-server.jar \
+        -d /tmp/classes simplenet/server/java/BodyBudgetedAggregator.java
+    cp /tmp/classes/simplenet/server/frontend/*.class simplenet/server/java/
 
 The form of a class file: https://docs.oracle.com/javase/specs/jvms/se17/html/jvms-4.html
 """
 
 import hashlib
 import os
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from simplenet.errors import ServerError
+from simplenet.settings import FRONTEND
 
-SWITCH = "SIMPLENET_FRONTEND"  # set to "stock" to keep the frontend as it is
 JAR = "model-server.jar"
+_OWN_CLASSES = Path(__file__).resolve().parent / "java"
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,15 @@ CHANGES = (
         b"\x03\x00\x40\x00\x00",  # CONSTANT_Integer 4,194,304
         b"\x03\x04\x00\x00\x00",
     ),
+    # The pipeline of a connection gets our aggregator of bodies instead of netty's, of which ours is a subclass.
+    Change(
+        "org/pytorch/serve/ServerInitializer.class",
+        "096cdc16ec94359c5bafd0fddf4443e3d9a8c7656863d0b57bf1586fd2f8f700",
+        b"\x01\x00\x30io/netty/handler/codec/http/HttpObjectAggregator",  # CONSTANT_Utf8, the name of the class
+        b"\x01\x00\x30simplenet/server/frontend/BodyBudgetedAggregator",
+    ),
 )
+AGGREGATOR = "simplenet/server/frontend/BodyBudgetedAggregator.class"
 
 
 def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
@@ -71,7 +88,7 @@ def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
         ServerError: the jar cannot be read.
     """
     jars = f"{home / 'frontend'}/*"
-    if os.environ.get(SWITCH) == "stock":
+    if FRONTEND.read() == "stock":
         return jars
     try:
         with zipfile.ZipFile(home / "frontend" / JAR) as jar:
@@ -86,4 +103,19 @@ def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
         file = run_dir / "frontend" / change.entry
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.replace(change.old, change.new))
+    (run_dir / "frontend" / AGGREGATOR).parent.mkdir(parents=True)
+    shutil.copyfile(_OWN_CLASSES / Path(AGGREGATOR).name, run_dir / "frontend" / AGGREGATOR)
     return f"{run_dir / 'frontend'}{os.pathsep}{jars}"
+
+
+def in_use(run_dir: Path) -> str:
+    """Which classes of the frontend run after `class_path` was called: as the workers log it."""
+    folder = run_dir / "frontend"
+    if not folder.is_dir():
+        return "stock"
+    return "fast" if (folder / LEAST_DELAY.entry).is_file() else "fast, batch delay in ms"
+
+
+def limits_bodies(run_dir: Path) -> bool:
+    """Whether the frontend keeps to a budget for the bodies it holds, after `class_path` was called."""
+    return (run_dir / "frontend" / AGGREGATOR).is_file()

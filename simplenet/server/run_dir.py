@@ -11,6 +11,7 @@ from pathlib import Path
 from simplenet.errors import ServerError
 
 RECORD = "server.json"  # says which process serves from the folder
+STATES = "state"  # the folder in which each worker says that it is ready
 
 
 def run_root() -> Path:
@@ -54,7 +55,7 @@ def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
         run_dir = run_root() / str(port)
         shutil.rmtree(run_dir, ignore_errors=True)
         try:
-            for name in ("tmp", "logs", "models"):
+            for name in ("tmp", "logs", "models", STATES):
                 (run_dir / name).mkdir(parents=True)
             yield run_dir, lock
         except BaseException:
@@ -66,7 +67,7 @@ def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
 def tidy(run_dir: Path) -> None:
     """Remove what a server that has ended leaves, but for its logs."""
     (run_dir / RECORD).unlink(missing_ok=True)
-    for name in ("tmp", "models", "store", "frontend"):
+    for name in ("tmp", "models", "store", "frontend", STATES):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
 

@@ -29,10 +29,11 @@ class Predictor:
         model: on `device`, in eval mode, already verified.
         spec: what it takes and gives.
         device: the worker's.
+        content_hash: of the weights.
     """
 
-    def __init__(self, model: nn.Module, spec: ModelSpec, device: torch.device) -> None:
-        self.model, self.spec, self.device = model, spec, device
+    def __init__(self, model: nn.Module, spec: ModelSpec, device: torch.device, content_hash: str = "") -> None:
+        self.model, self.spec, self.device, self.content_hash = model, spec, device, content_hash
         self.dtype = next(model.parameters()).dtype
 
     @classmethod
@@ -57,9 +58,9 @@ class Predictor:
         model = restore(checkpoint, device, file.name, network)
         golden = checkpoint[GOLDEN]
         names = checkpoint.get(CLASSES) or range(golden["logits"].shape[1])
-        predictor = cls(model, ModelSpec(golden["inputs"].shape[1], tuple(str(name) for name in names)), device)
+        spec = ModelSpec(golden["inputs"].shape[1], tuple(str(name) for name in names))
+        predictor = cls(model, spec, device, checkpoint[METADATA][CONTENT_HASH])
         predictor.warm_up()
-        logger.info("verified %s on %s: content hash %s", file.name, device, checkpoint[METADATA][CONTENT_HASH][:12])
         return predictor
 
     def predict(self, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,7 +14,6 @@ ts/protocol/otf_message_handler.py); integers are 4 bytes in network order, -1 e
 """
 
 import logging
-import os
 import socket
 import struct
 import sys
@@ -22,12 +21,12 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from simplenet import settings
 from simplenet.worker.messages import RawRequest, Response
 
 logger = logging.getLogger(__name__)
 
 TORCHSERVE_VERSION = "0.12.0"  # the last release: its protocol will not move
-SWITCH = "SIMPLENET_WIRE"  # set to "stock" to keep TorchServe's own reader and writer
 
 _INT = struct.Struct("!i")
 _END = -1
@@ -163,7 +162,7 @@ def install(respond: Respond) -> bool:
 
     worker = sys.modules["__main__"]
     if (
-        os.environ.get(SWITCH) == "stock"
+        settings.WIRE.read() == "stock"
         or ts.__version__ != TORCHSERVE_VERSION
         or not hasattr(worker, "TorchModelServiceWorker")
     ):

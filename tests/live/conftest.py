@@ -12,13 +12,13 @@ from simplenet import create_archive
 
 @pytest.fixture(scope="session")
 def start_server() -> Iterator[Callable[..., Running]]:
-    """Start servers with `simplenet serve --detach`; all are stopped at the end of the session."""
+    """Start servers with `simplenet serve --detach`; those that still run at the end of the session are stopped."""
     ports: list[int] = []
 
-    def start(*arguments: str | Path, checkpoint: Path | None = None) -> Running:
+    def start(*arguments: str | Path, checkpoint: Path | None = None, **environment: str) -> Running:
         port = free_port()
         ports.append(port)
-        done = simplenet("serve", "--port", str(port), "--detach", *arguments)
+        done = simplenet("serve", "--port", str(port), "--detach", *arguments, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return Running(port, done.stdout, checkpoint)
 

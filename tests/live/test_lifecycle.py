@@ -14,6 +14,7 @@ import requests
 from support import COMMAND_TIMEOUT_S, free_port, processes_of, simplenet, worker_pids
 
 from simplenet import create_archive
+from simplenet.server import find, living_workers
 
 
 def wait_for(condition, timeout_s: float = COMMAND_TIMEOUT_S):
@@ -147,33 +148,72 @@ def test_models_cannot_be_registered_over_http(server):
     assert answer.status_code >= 400
 
 
-def edited_archive(trained_checkpoint: Path, tmp_path: Path) -> Path:
-    """An archive whose library computes something else: no ReLU."""
+def edited_archive(checkpoint: Path, tmp_path: Path, edits: dict[str, list[tuple[bytes, bytes]]], without=()) -> Path:
+    """A store with an archive that was changed afterwards: each edit replaces bytes that must be there."""
     from zipfile import ZipFile
 
-    made = create_archive(trained_checkpoint, export_path=tmp_path / "good")
+    made = create_archive(checkpoint, export_path=tmp_path / "good")
     target = tmp_path / "edited" / "simplenet.mar"
     target.parent.mkdir()
     with ZipFile(made) as source, ZipFile(target, "w") as copy:
         for name in source.namelist():
             contents = source.read(name)
-            if name == "simplenet/model.py":
-                assert b"self.relu(self.fc1(x))" in contents
-                contents = contents.replace(b"self.relu(self.fc1(x))", b"self.fc1(x)")
-            copy.writestr(name, contents)
+            for old, new in edits.get(name, ()):
+                assert old in contents
+                contents = contents.replace(old, new)
+            if name not in without:
+                copy.writestr(name, contents)
     return target.parent
 
 
 def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(trained_checkpoint, tmp_path):
     port = free_port()
     started = time.monotonic()
-    done = simplenet("serve", "--port", str(port), "--model-store", edited_archive(trained_checkpoint, tmp_path))
+    no_relu = {"simplenet/model.py": [(b"self.relu(self.fc1(x))", b"self.fc1(x)")]}
+    store = edited_archive(trained_checkpoint, tmp_path, no_relu)
+    done = simplenet("serve", "--port", str(port), "--model-store", store)
     assert done.returncode == 1
     assert "golden samples" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "Worker died" not in done.stderr
     assert processes_of(port) == []
     assert time.monotonic() - started < 60  # at once, not after TorchServe's five minutes of retries
+
+
+def test_an_archive_from_before_the_state_files_is_served_too(start_server, trained_checkpoint, tmp_path):
+    edits = {
+        "simplenet_handler.py": [
+            (b"import codec, state, wire", b"import codec, wire"),
+            (b"state.announce(context, self.predictor, wire.install(self.answer))", b"wire.install(self.answer)"),
+        ]
+    }
+    store = edited_archive(trained_checkpoint, tmp_path, edits, without=["simplenet/worker/state.py"])
+    running = start_server("--model-store", store)
+    assert list(Path(find(running.port).states).iterdir()) == []
+    assert simplenet("predict", "data/digit.png", "--url", running.url).returncode == 0
+    assert simplenet("stop", "--port", str(running.port)).returncode == 0
+
+
+def test_a_worker_that_takes_the_place_of_a_dead_one_has_a_state_of_its_own(server):
+    (before,) = living_workers(find(server.port))
+    os.kill(before.pid, signal.SIGKILL)
+    wait_for(lambda: [worker.pid for worker in living_workers(find(server.port))] not in ([], [before.pid]))
+    assert [file.stem for file in find(server.port).states.iterdir()] == [str(*worker_pids(server.port))]
+
+
+def test_the_log_says_in_one_line_a_worker_what_runs(server):
+    log = (find(server.port).logs / "model_log.log").read_text()
+    for worker in living_workers(find(server.port)):
+        (line,) = [line for line in log.splitlines() if f"worker {worker.pid}:" in line]
+        assert line.endswith(str(worker))
+        assert re.search(r"wire fast, frontend fast, JSON \w+, PNG \w+, verified [0-9a-f]{12}$", line)
+
+
+@pytest.mark.parametrize("variable", ["SIMPLENET_WIRE", "SIMPLENET_FRONTEND", "SIMPLENET_LOG_LEVEL"])
+def test_a_wrong_setting_is_one_line(model_store, variable):
+    done = simplenet("serve", "--port", str(free_port()), "--model-store", model_store, **{variable: "quick"})
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: {variable}: expected one of '.*', found 'quick'\n", done.stderr)
 
 
 def test_a_worker_that_cannot_import_says_what_it_lacks(trained_checkpoint, tmp_path):

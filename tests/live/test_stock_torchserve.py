@@ -18,7 +18,7 @@ import torch
 from support import Running, free_port, processes_of
 
 from simplenet import create_archive, load_model_for_inference
-from simplenet.server.server import find_java
+from simplenet.server.torchserve import find_java
 
 PACKAGES = ("torch", "torchserve", "numpy", "pillow", "pyyaml", "orjson")
 

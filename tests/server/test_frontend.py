@@ -1,5 +1,7 @@
 """The changed classes of TorchServe's frontend: what is changed, and when nothing is."""
 
+import shutil
+import subprocess
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from simplenet.errors import ServerError
-from simplenet.server.frontend import CHANGES, JAR, LEAST_DELAY, class_path
+from simplenet.server import frontend
+from simplenet.server.frontend import AGGREGATOR, CHANGES, JAR, LEAST_DELAY, class_path, in_use, limits_bodies
 
 HOME = Path(find_spec("ts").origin).parent
 STOCK = f"{HOME / 'frontend'}/*"
@@ -25,7 +28,8 @@ def changed(run_dir: Path) -> set[str]:
 
 def test_of_each_class_one_constant_differs_from_the_installed_one(tmp_path):
     assert class_path(HOME, tmp_path, least_delay=True) == f"{tmp_path / 'frontend'}:{STOCK}"
-    assert changed(tmp_path) == {change.entry for change in CHANGES}
+    assert changed(tmp_path) == {change.entry for change in CHANGES} | {AGGREGATOR}
+    assert (in_use(tmp_path), limits_bodies(tmp_path)) == ("fast", True)
     with zipfile.ZipFile(HOME / "frontend" / JAR) as jar:
         for change in CHANGES:
             before, after = jar.read(change.entry), (tmp_path / "frontend" / change.entry).read_bytes()
@@ -36,13 +40,15 @@ def test_of_each_class_one_constant_differs_from_the_installed_one(tmp_path):
 
 def test_a_longer_batch_delay_keeps_its_milliseconds(tmp_path):
     class_path(HOME, tmp_path, least_delay=False)
-    assert changed(tmp_path) == {change.entry for change in CHANGES} - {LEAST_DELAY.entry}
+    assert changed(tmp_path) == {change.entry for change in CHANGES} - {LEAST_DELAY.entry} | {AGGREGATOR}
+    assert in_use(tmp_path) == "fast, batch delay in ms"
 
 
 def test_the_frontend_stays_as_it_is_when_told_so(tmp_path, monkeypatch):
     monkeypatch.setenv("SIMPLENET_FRONTEND", "stock")
     assert class_path(HOME, tmp_path, least_delay=True) == STOCK
     assert changed(tmp_path) == set()
+    assert (in_use(tmp_path), limits_bodies(tmp_path)) == ("stock", False)
 
 
 def test_a_frontend_of_another_version_stays_as_it_is(tmp_path):
@@ -62,3 +68,18 @@ def test_a_jar_that_is_not_torchserves_is_refused(tmp_path, content):
         (tmp_path / "frontend" / JAR).write_bytes(content)
     with pytest.raises(ServerError, match=r"model-server.jar: not TorchServe's frontend"):
         class_path(tmp_path, tmp_path / "run", least_delay=True)
+
+
+def javac() -> str | None:
+    """A compiler of the version that made the class."""
+    command = shutil.which("javac")
+    version = command and subprocess.run([command, "-version"], capture_output=True, text=True, check=False).stdout
+    return command if version and version.startswith("javac 17.") else None
+
+
+@pytest.mark.skipif(javac() is None, reason="needs javac 17")
+def test_the_class_of_our_own_is_what_its_source_says(tmp_path):
+    folder = Path(frontend.__file__).parent / "java"
+    command = [javac(), "--release", "11", "-g:none", "-nowarn", "-cp", str(HOME / "frontend" / JAR)]
+    subprocess.run([*command, "-d", str(tmp_path), str(folder / "BodyBudgetedAggregator.java")], check=True)
+    assert (tmp_path / AGGREGATOR).read_bytes() == (folder / Path(AGGREGATOR).name).read_bytes()

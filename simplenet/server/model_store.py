@@ -1,4 +1,4 @@
-"""Which archives a server will serve, whether they are sound, and a request that shows each of them working.
+"""The model store: the archives a server will serve, whether they are sound, and a request that each of them answers.
 
 Torch, whose import takes seconds, is imported where it is needed: the archives are verified while TorchServe starts.
 """

@@ -1,0 +1,178 @@
+package simplenet.server.frontend;
+
+import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelFutureListener;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelOutboundHandler;
+import io.netty.channel.ChannelPipeline;
+import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.http.DefaultFullHttpResponse;
+import io.netty.handler.codec.http.FullHttpMessage;
+import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpMessage;
+import io.netty.handler.codec.http.HttpObjectAggregator;
+import io.netty.handler.codec.http.HttpResponse;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.handler.codec.http.HttpStatusClass;
+import io.netty.handler.codec.http.HttpUtil;
+import io.netty.handler.codec.http.HttpVersion;
+import io.netty.handler.codec.http.LastHttpContent;
+import java.net.SocketAddress;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayDeque;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * Netty's aggregator with a budget of bytes for all the bodies that the frontend holds.
+ *
+ * <p>A body is charged when its head arrives and given back when its response is written. One that the budget has no
+ * room for is answered 503 at once, and skipped as it arrives. Small bodies are not charged, so large ones never keep
+ * them out. The system property simplenet.body.budget sets the budget in bytes.
+ */
+public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler {
+    private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
+    private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
+    private static final long ABANDONED_S = 30; // a client that left has its body in the queue for a while longer
+    private static final AtomicLong CHARGED = new AtomicLong();
+
+    private final ArrayDeque<Long> waiting = new ArrayDeque<>(); // of requests that are complete, the oldest first
+    private long arriving; // of the request that is being received
+    private boolean refused;
+
+    public BodyBudgetedAggregator(int maxContentLength) {
+        super(maxContentLength);
+    }
+
+    @Override
+    protected Object newContinueResponse(HttpMessage start, int maxContentLength, ChannelPipeline pipeline) {
+        Object response = super.newContinueResponse(start, maxContentLength, pipeline);
+        boolean goOn = response instanceof HttpResponse
+                && ((HttpResponse) response).status().codeClass() == HttpStatusClass.INFORMATIONAL;
+        if (goOn && !charge(start, maxContentLength)) {
+            refused = false; // said here
+            return refusal();
+        }
+        return response;
+    }
+
+    @Override
+    protected boolean ignoreContentAfterContinueResponse(Object response) {
+        return super.ignoreContentAfterContinueResponse(response)
+                || ((HttpResponse) response).status().codeClass() == HttpStatusClass.SERVER_ERROR;
+    }
+
+    @Override
+    protected boolean isContentLengthInvalid(HttpMessage start, int maxContentLength) {
+        return super.isContentLengthInvalid(start, maxContentLength) || !charge(start, maxContentLength);
+    }
+
+    @Override
+    protected void handleOversizedMessage(ChannelHandlerContext context, HttpMessage message) throws Exception {
+        giveBackArriving();
+        if (!refused) {
+            super.handleOversizedMessage(context, message);
+            return;
+        }
+        refused = false;
+        boolean keepAlive = HttpUtil.isKeepAlive(message);
+        context.writeAndFlush(refusal())
+                .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
+    }
+
+    @Override
+    protected void finishAggregation(FullHttpMessage message) throws Exception {
+        super.finishAggregation(message);
+        waiting.add(arriving);
+        arriving = 0;
+    }
+
+    @Override
+    public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
+        if (message instanceof LastHttpContent && !waiting.isEmpty()) {
+            CHARGED.addAndGet(-waiting.poll());
+        }
+        context.write(message, promise);
+    }
+
+    @Override
+    public void channelInactive(ChannelHandlerContext context) throws Exception {
+        giveBackArriving();
+        long abandoned = waiting.stream().mapToLong(Long::longValue).sum();
+        waiting.clear();
+        if (abandoned > 0) {
+            context.executor().schedule(() -> CHARGED.addAndGet(-abandoned), ABANDONED_S, TimeUnit.SECONDS);
+        }
+        super.channelInactive(context);
+    }
+
+    private boolean charge(HttpMessage start, int maxContentLength) {
+        long none = HttpUtil.isTransferEncodingChunked(start) ? maxContentLength : 0; // it may become as large as that
+        long size = HttpUtil.getContentLength(start, none);
+        if (size <= SMALL) {
+            return true;
+        }
+        if (CHARGED.addAndGet(size) > BUDGET) {
+            CHARGED.addAndGet(-size);
+            refused = true;
+            return false;
+        }
+        arriving = size;
+        return true;
+    }
+
+    private void giveBackArriving() {
+        CHARGED.addAndGet(-arriving);
+        arriving = 0;
+    }
+
+    private static FullHttpResponse refusal() {
+        byte[] body = ("{\n  \"code\": 503,\n  \"type\": \"ServiceUnavailableException\",\n  \"message\": "
+                        + "\"expected at most " + BUDGET + " bytes of bodies at once, found more; try again\"\n}\n")
+                .getBytes(StandardCharsets.UTF_8);
+        FullHttpResponse response = new DefaultFullHttpResponse(
+                HttpVersion.HTTP_1_1, HttpResponseStatus.SERVICE_UNAVAILABLE, Unpooled.wrappedBuffer(body));
+        response.headers().set(HttpHeaderNames.CONTENT_TYPE, "application/json");
+        response.headers().set(HttpHeaderNames.CONTENT_LENGTH, body.length);
+        return response;
+    }
+
+    // What a handler of outgoing events has to have: each is passed on.
+
+    @Override
+    public void bind(ChannelHandlerContext context, SocketAddress address, ChannelPromise promise) {
+        context.bind(address, promise);
+    }
+
+    @Override
+    public void connect(
+            ChannelHandlerContext context, SocketAddress remote, SocketAddress local, ChannelPromise promise) {
+        context.connect(remote, local, promise);
+    }
+
+    @Override
+    public void disconnect(ChannelHandlerContext context, ChannelPromise promise) {
+        context.disconnect(promise);
+    }
+
+    @Override
+    public void close(ChannelHandlerContext context, ChannelPromise promise) {
+        context.close(promise);
+    }
+
+    @Override
+    public void deregister(ChannelHandlerContext context, ChannelPromise promise) {
+        context.deregister(promise);
+    }
+
+    @Override
+    public void read(ChannelHandlerContext context) {
+        context.read();
+    }
+
+    @Override
+    public void flush(ChannelHandlerContext context) {
+        context.flush();
+    }
+}

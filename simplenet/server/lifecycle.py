@@ -1,0 +1,138 @@
+"""Start a TorchServe of one's own and stop it, leaving nothing behind.
+
+Every server lives in a run directory named after its port: configuration, temp directory, sockets, logs. So two
+servers share one machine, and `stop` finds the one it means.
+"""
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from simplenet.errors import ServerError
+from simplenet.manifest import read_manifest
+from simplenet.server import processes, torchserve
+from simplenet.server.frontend import limits_bodies
+from simplenet.server.gpus import count_gpus
+from simplenet.server.memory import offered_bytes, plan_memory
+from simplenet.server.ports import check_ports
+from simplenet.server.ready import writes_state
+from simplenet.server.record import Server, find, write_record
+from simplenet.server.root_cause import root_cause
+from simplenet.server.run_dir import claimed, tidy
+from simplenet.settings import DEFAULT_PORT
+from simplenet.signals import signals_deferred, signals_ignored
+
+STOP_TIMEOUT_S = 20.0
+
+
+def start(
+    archives: Mapping[str, Path],
+    *,
+    run_dir: Path,
+    lock: int | None = None,
+    port: int = DEFAULT_PORT,
+    host: str = "127.0.0.1",
+    workers: int | None = None,
+) -> Server:
+    """Start TorchServe with these archives; it is not yet ready.
+
+    Args:
+        archives: model name to the .mar file.
+        run_dir: from `new_run_dir`.
+        lock: descriptor of the lock on `run_dir`, from `new_run_dir`; the server holds it as long as it runs.
+        port: of predictions; management, metrics and the two gRPC ports follow it.
+        host: the address that predictions are served on.
+        workers: for each model; by default one a GPU, or one on the CPU.
+
+    Raises:
+        ServerError: Java is missing, a port is taken, or the server cannot be started.
+    """
+    java = torchserve.find_java()
+    check_ports(port, host)
+    workers = workers or max(1, count_gpus())
+    manifests = {name: read_manifest(path) for name, path in archives.items()}
+    memory = plan_memory(offered_bytes(), workers * len(archives), torchserve.read_config())
+    config = torchserve.write_config(run_dir, archives, port, host, workers, memory.max_request_size)
+    least_delay = all(manifest.settings.get("maxBatchDelay") == 1 for manifest in manifests.values())
+    command = torchserve.command(java, run_dir, config, least_delay, memory.java_options())
+    environment = torchserve.environment(run_dir, workers)
+    with (run_dir / "logs" / "console.log").open("wb") as console:
+        # A session of its own: Ctrl-C reaches us alone, and every worker can be found by its process group.
+        process = subprocess.Popen(
+            command, cwd=run_dir, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            start_new_session=True, pass_fds=() if lock is None else (lock,),
+        )  # fmt: skip
+    server = Server(
+        port=port,
+        pid=process.pid,
+        started=psutil.Process(process.pid).create_time(),
+        models=tuple(archives),
+        host=host,
+        workers=workers,
+        run_dir=run_dir,
+        versions={name: manifest.version for name, manifest in manifests.items()},
+        memory=str(replace(memory, enforced=limits_bodies(run_dir))),
+        silent_models=tuple(name for name, path in archives.items() if not writes_state(path)),
+    )
+    write_record(server)
+    return server
+
+
+@contextmanager
+def started(archives: Mapping[str, Path], **options: Any) -> Iterator[Server]:
+    """`start`, and whatever ends the body early (within `signals_interrupt` also a signal) stops the server."""
+    server: Server | None = None
+    try:
+        with signals_deferred():  # while the process is being made it cannot be named, nor stopped
+            server = start(archives, **options)
+        yield server
+    except BaseException:
+        with signals_ignored():
+            if server is not None:
+                stop_server(server)
+        raise
+
+
+def stop(port: int) -> bool:
+    """Stop the server on `port`; false if it had died, and what it left was removed.
+
+    Raises:
+        ServerError: there is none, or one is just being started.
+    """
+    server = find(port)
+    if server.process() is not None:
+        stop_server(server)
+        return True
+    with claimed(port):
+        stop_server(server)
+    return False
+
+
+def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End the frontend and all its workers; the logs stay."""
+    frontend = server.process()
+    if frontend is not None:
+        members = processes.family(frontend)
+        processes.terminate(frontend)
+        processes.wait_for_all(members, timeout_s)
+    survivors = processes.group(server.pid, str(server.run_dir))  # and workers that were started meanwhile
+    if survivors:
+        processes.kill_group(server.pid)
+        processes.wait_for_all(survivors, timeout_s)
+    tidy(server.run_dir)
+
+
+def wait_for_end(server: Server) -> None:
+    """Wait until the server ends by itself; Ctrl-C gets through.
+
+    Raises:
+        ServerError: it ended.
+    """
+    while (process := server.process()) is not None:
+        process.wait()
+    raise ServerError(f"TorchServe ended by itself: {root_cause(server.logs)} (logs: {server.logs})")

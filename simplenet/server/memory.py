@@ -1,0 +1,168 @@
+"""How much memory there is, and how Java and the bodies of requests share it.
+
+What a large body costs, as a multiple of its size; measured with bodies of 12.8 MB:
+
+- direct memory: 1 as it arrives, 1 as its batch is written to the worker's socket
+- heap: 1 as it waits, 2 as its batch is put together in a buffer that grows by copying, 1 because each of these needs
+  a stretch of its own in a heap of several parts
+- the worker: 2, for its buffer grows by copying too
+"""
+
+import re
+import resource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from simplenet.errors import SettingError
+from simplenet.settings import MEMORY
+
+MIB = 1 << 20
+GIB = 1 << 30
+LARGEST_HEAP = 4 * GIB
+LARGEST_DIRECT = 2 * GIB
+LARGEST_BUDGET = 1 * GIB  # for bodies: 64 of 16 MiB
+SHIPPED_REQUEST_SIZE = 16 * MIB  # max_request_size in config.properties
+
+_SERVE = 190 * MIB  # `simplenet serve` itself
+_JAVA = 150 * MIB  # beside heap and direct memory
+_WORKER = 260 * MIB  # on the CPU, its model loaded
+_FIRST_HEAP = 128 * MIB
+_SMALL_HEAP = 96 * MIB  # for requests too small to be charged to the budget
+_SMALL_DIRECT = 32 * MIB
+_HEAP_PER_BODY = 4
+_DIRECT_PER_BODY = 2
+_WORKER_PER_BODY = 2
+_LEAST_BUDGET = MIB
+_SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
+_UNLIMITED = 1 << 60  # cgroup v1 says "no limit" by a number like that
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What was chosen, in bytes."""
+
+    offered: int
+    heap: int
+    direct: int
+    budget: int  # for all large bodies that the frontend holds at once
+    max_request_size: int
+    lowered: bool = False  # max_request_size, so that one body fits
+    enforced: bool = True  # the frontend keeps to the budget; a stock one does not
+
+    def __str__(self) -> str:
+        """One line for the user."""
+        bodies = max(1, self.budget // self.max_request_size)
+        many = f"up to {bodies} bod{'ies' if bodies > 1 else 'y'} of {_shown(self.max_request_size)} at once"
+        notes = [many if self.enforced else "no limit on bodies: the frontend is stock"]
+        if self.lowered:
+            notes.append("max_request_size lowered to that")
+        return (
+            f"memory: {_shown(self.offered)} offered; Java heap {_shown(self.heap)}, direct {_shown(self.direct)}: "
+            + ", ".join(notes)
+        )
+
+    def java_options(self) -> list[str]:
+        """The options of Java that say so; options of the user's own after them win."""
+        return [
+            f"-Xms{min(self.heap, _FIRST_HEAP) // MIB}m",
+            f"-Xmx{self.heap // MIB}m",
+            f"-XX:MaxDirectMemorySize={self.direct // MIB}m",
+            f"-Dsimplenet.body.budget={self.budget}",
+        ]
+
+
+def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> MemoryPlan:
+    """Share the memory out.
+
+    Args:
+        offered: bytes.
+        workers: of all models together.
+        config: config.properties; a heap or direct memory in its `vmargs`, and a `max_request_size` that is not the
+            shipped one, are kept.
+    """
+    per_body = _HEAP_PER_BODY + _DIRECT_PER_BODY + _WORKER_PER_BODY
+    rest = offered - _SERVE - _JAVA - workers * _WORKER - _SMALL_HEAP - _SMALL_DIRECT
+    budget = min(LARGEST_BUDGET, max(_LEAST_BUDGET, rest // per_body))
+    heap = min(LARGEST_HEAP, _SMALL_HEAP + _HEAP_PER_BODY * budget)
+    direct = min(LARGEST_DIRECT, _SMALL_DIRECT + _DIRECT_PER_BODY * budget)
+    vmargs = config.get("vmargs", "").split()
+    if own := _option(vmargs, ("-Xmx", "-XX:MaxHeapSize=")):
+        heap, budget = own, min(budget, max(_LEAST_BUDGET, (own - _SMALL_HEAP) // _HEAP_PER_BODY))
+    if own := _option(vmargs, ("-XX:MaxDirectMemorySize=",)):
+        direct, budget = own, min(budget, max(_LEAST_BUDGET, (own - _SMALL_DIRECT) // _DIRECT_PER_BODY))
+    request_size = int(config.get("max_request_size", SHIPPED_REQUEST_SIZE))
+    lowered = request_size == SHIPPED_REQUEST_SIZE > budget
+    return MemoryPlan(offered, heap, direct, budget, budget if lowered else request_size, lowered)
+
+
+def offered_bytes(root: Path = Path("/"), address_space: int | None = None) -> int:
+    """The memory that this process and those it starts may use: the least of all limits on them.
+
+    Args:
+        root: of the file system with /proc and /sys.
+        address_space: the limit on it, by default this process's (`ulimit -v`); negative means none.
+
+    Raises:
+        SettingError: SIMPLENET_MEMORY is no size.
+    """
+    if given := MEMORY.read():
+        if not (size := parse_size(given)):
+            raise SettingError(f"{MEMORY.name}: expected a size like 1500m or 2g, found {given!r}")
+        return size
+    limits = [*_physical(root), *_cgroup_limits(root)]
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0] if address_space is None else address_space
+    if soft > 0:
+        limits.append(soft)
+    return min(limits)
+
+
+def parse_size(text: str) -> int:
+    """Bytes from a size as Java writes it; 0 where it is none.
+
+    Example:
+        >>> parse_size("1500m"), parse_size("2G"), parse_size("much")
+        (1572864000, 2147483648, 0)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2].lower()] if match else 0
+
+
+def _option(vmargs: list[str], prefixes: tuple[str, ...]) -> int:
+    """The size that the last of these options gives, or 0."""
+    sizes = [parse_size(arg[len(prefix) :]) for arg in vmargs for prefix in prefixes if arg.startswith(prefix)]
+    return sizes[-1] if sizes else 0
+
+
+def _physical(root: Path) -> Iterator[int]:
+    for line in (root / "proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            yield int(line.split()[1]) << 10
+
+
+def _cgroup_limits(root: Path) -> Iterator[int]:
+    """The limits of this process's cgroup and of those above it; in a container the mount may begin in their midst.
+
+    The form of /proc/self/cgroup: https://man7.org/linux/man-pages/man7/cgroups.7.html
+    """
+    groups = root / "proc/self/cgroup"
+    for line in groups.read_text().splitlines() if groups.is_file() else ():
+        _, controllers, name = line.split(":", 2)
+        mounts: tuple[str, ...]
+        if controllers == "":
+            mounts, limit = ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "memory.max"
+        elif "memory" in controllers.split(","):
+            mounts, limit = ("sys/fs/cgroup/memory",), "memory.limit_in_bytes"
+        else:
+            continue
+        group = Path(name.lstrip("/"))
+        for folder in (group, *group.parents):
+            for mount in mounts:
+                file = root / mount / folder / limit
+                value = file.read_text().strip() if file.is_file() else ""
+                if value.isdecimal() and 0 < int(value) < _UNLIMITED:
+                    yield int(value)
+
+
+def _shown(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.4g} MiB"

@@ -1,0 +1,33 @@
+"""The five ports of a server."""
+
+import socket
+
+from simplenet.errors import ServerError
+
+PORT_NAMES = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
+
+
+def check_ports(port: int, host: str = "127.0.0.1") -> None:
+    """Make sure that the address is this machine's and all five ports are free.
+
+    Raises:
+        ServerError: names what is not.
+    """
+    if not 1 <= port <= 65535 - len(PORT_NAMES) + 1:
+        raise ServerError(f"port: expected 1 to {65535 - len(PORT_NAMES) + 1}, found {port}")
+    with socket.socket() as probe:
+        try:
+            probe.bind((host or "?", 0))
+        except (OSError, UnicodeError) as error:
+            raise ServerError(
+                f"host: expected an IPv4 address or a name of this machine (0.0.0.0 for all), found {host!r}"
+            ) from error
+    for offset, name in enumerate(PORT_NAMES):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host if offset == 0 else "127.0.0.1", port + offset))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port + offset} ({name}): {error.strerror}; choose another with --port"
+                ) from error

@@ -1,0 +1,71 @@
+"""Processes that may end at any moment, also between being listed and being asked something.
+
+psutil raises NoSuchProcess for a process that has ended; here an ended process is simply no longer there.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+
+import psutil
+
+
+def find_process(pid: int, started: float) -> psutil.Process | None:
+    """The running process with this pid and creation time, else None: a recycled pid is another process."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if same else None
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """The process and all that it started; nothing if it has ended."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def terminate(process: psutil.Process) -> None:
+    """Ask the process to end, unless it has."""
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+
+
+def wait_for_all(processes: Sequence[psutil.Process], timeout_s: float) -> None:
+    """Wait until all of them have ended, or the time is over."""
+    psutil.wait_procs(processes, timeout=timeout_s)
+
+
+def is_in_group(pid: int, leader: int) -> bool:
+    """Whether this is a running process of the leader's process group."""
+    try:
+        return os.getpgid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
+
+
+def group(leader: int, mark: str) -> list[psutil.Process]:
+    """The running processes of a process group.
+
+    Args:
+        leader: the group's number.
+        mark: at least one member's command line holds it; else the number means another group by now, and nothing is
+            returned.
+    """
+    members, marked = [], False
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+                marked = marked or any(mark in argument for argument in process.cmdline())
+    return members if marked else []
+
+
+def kill_group(leader: int) -> None:
+    """Kill every process of a group, unless all have ended."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)

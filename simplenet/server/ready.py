@@ -1,0 +1,105 @@
+"""When a server is ready: every worker has written its state file, and the frontend answers.
+
+The management API knows it too, but runs nvidia-smi once for each worker and call: on a machine of eight GPUs that is
+seconds. It is asked only about archives that are older than the state files.
+"""
+
+import time
+import zipfile
+from pathlib import Path
+
+import requests
+
+from simplenet.errors import ServerError
+from simplenet.server.processes import is_in_group
+from simplenet.server.record import Server
+from simplenet.server.root_cause import load_failed, root_cause
+from simplenet.worker.state import WorkerState, read_all
+
+READY_TIMEOUT_S = 120.0
+_POLL_S = 0.05
+_PING_TIMEOUT_S = 5.0
+_DESCRIBE_TIMEOUT_S = 60.0
+_STATE_MODULE = "simplenet/worker/state.py"
+
+
+def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Wait until every worker of every model is verified and warm, and the frontend answers.
+
+    Raises:
+        ServerError: a worker cannot load, with the root cause; or the time is over.
+    """
+    deadline = time.monotonic() + timeout_s
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment does not know this machine's ports
+        while not _is_ready(server, session):
+            failed = load_failed(server.logs)
+            ended = server.process() is None
+            late = time.monotonic() > deadline
+            if failed or ended or late:
+                if failed:
+                    _wait_for_quiet(server.logs / "model_log.log")
+                cause = root_cause(server.logs, server.models)
+                reason = (
+                    "the model cannot be loaded" if failed else "TorchServe ended" if ended else "not ready in time"
+                )
+                raise ServerError(f"{reason}: {cause} (logs: {server.logs})")
+            time.sleep(_POLL_S)
+
+
+def living_workers(server: Server) -> list[WorkerState]:
+    """The states of the workers that run now.
+
+    A worker is in the frontend's process group: a process elsewhere that got the pid of a dead one is not counted.
+    """
+    return [state for state in read_all(server.states) if is_in_group(state.pid, server.pid)]
+
+
+def writes_state(archive: Path) -> bool:
+    """Whether a worker of this archive writes a state file: the library that it carries may be older than they are."""
+    with zipfile.ZipFile(archive) as contents:
+        return _STATE_MODULE in contents.namelist()
+
+
+def _is_ready(server: Server, session: requests.Session) -> bool:
+    # A worker writes its state shortly before the frontend hears that it has loaded. A request that comes between the
+    # two waits in the model's queue, which exists since the model was registered, before the port was opened.
+    states = living_workers(server)
+    for model in server.models:
+        if model in server.silent_models:
+            if not _is_described_as_ready(server, model, session):
+                return False
+        elif sum((state.model, state.version) == (model, server.versions[model]) for state in states) < server.workers:
+            return False
+    return _answers(server, session)
+
+
+def _answers(server: Server, session: requests.Session) -> bool:
+    """Whether the frontend answers at all: what it says is about its own health only."""
+    try:
+        session.get(f"{server.url}/ping", timeout=_PING_TIMEOUT_S)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def _is_described_as_ready(server: Server, model: str, session: requests.Session) -> bool:
+    try:
+        response = session.get(f"{server.management_url}/models/{model}/all", timeout=_DESCRIBE_TIMEOUT_S)
+        versions = response.json() if response.ok else []
+    except (requests.RequestException, ValueError):
+        return False
+    return bool(versions) and all(
+        len(version["workers"]) >= server.workers and all(w["status"] == "READY" for w in version["workers"])
+        for version in versions
+    )
+
+
+def _wait_for_quiet(log: Path, quiet_s: float = 0.3) -> None:
+    """Wait until a traceback is written to its end."""
+    size, since = -1, time.monotonic()
+    while time.monotonic() - since < quiet_s:
+        now = log.stat().st_size if log.is_file() else 0
+        if now != size:
+            size, since = now, time.monotonic()
+        time.sleep(_POLL_S)

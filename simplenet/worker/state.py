@@ -1,0 +1,138 @@
+"""What a worker that is verified and warm says of itself: a line in its log, and a small file for `serve` and `status`.
+
+Each worker writes `<pid>.json` into the folder that SIMPLENET_STATE_DIR names. On a stock TorchServe there is none.
+Torch is imported where it is needed: `serve` reads these files while it has not been loaded yet.
+"""
+
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from simplenet import settings
+from simplenet.atomic import atomic_write
+
+if TYPE_CHECKING:
+    import torch
+
+    from simplenet.worker.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_SHOWN_HASH = 12  # digits
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """One worker, as it was when it became ready."""
+
+    pid: int
+    model: str
+    version: str  # of the model
+    device: str  # that it computes on: "cuda:3", "mps", "cpu"
+    device_name: str
+    gpu: int | None  # that TorchServe assigned to it; another than `device` where torch has no CUDA
+    content_hash: str  # of the weights
+    torch: str  # its version
+    started: str  # when it became ready: UTC, ISO 8601
+    fast_paths: dict[str, str]  # what runs as "wire", "frontend", "json" and "png"
+
+    def write(self, folder: Path) -> None:
+        """Write the state as `<pid>.json`, whole or not at all, and remove those of workers that have ended."""
+        for other in folder.glob("*.json"):
+            if other.stem.isdecimal() and not _exists(int(other.stem)):
+                other.unlink(missing_ok=True)
+        with atomic_write(folder / f"{self.pid}.json") as file:
+            file.write(orjson.dumps(asdict(self)))
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        paths = self.fast_paths
+        return (
+            f"worker {self.pid}: {self.model} {self.version} on {self.device} ({self.device_name}), "
+            f"wire {paths['wire']}, frontend {paths['frontend']}, JSON {paths['json']}, PNG {paths['png']}, "
+            f"verified {self.content_hash[:_SHOWN_HASH]}"
+        )
+
+
+def read_all(folder: Path) -> list[WorkerState]:
+    """Every state in a folder, by pid; a file that vanishes or is none of ours is skipped.
+
+    A worker that died leaves its file: whether the process lives is for the caller to find out.
+    """
+    states = []
+    for file in folder.glob("*.json"):
+        with suppress(FileNotFoundError, orjson.JSONDecodeError, TypeError):
+            states.append(WorkerState(**orjson.loads(file.read_bytes())))
+    return sorted(states, key=lambda state: state.pid)
+
+
+def announce(context: Any, predictor: "Predictor", wire_is_fast: bool) -> None:
+    """Log the state of this worker, and write it where `serve` reads it.
+
+    Args:
+        context: TorchServe's.
+        predictor: verified and warm.
+        wire_is_fast: whether our reader and writer took the place of TorchServe's.
+    """
+    state = _describe(context.manifest["model"], context.system_properties.get("gpu_id"), predictor, wire_is_fast)
+    logger.info("%s", state)
+    if folder := settings.STATE_DIR.read():
+        state.write(Path(folder))
+
+
+def _describe(
+    manifest: Mapping[str, str], gpu: str | int | None, predictor: "Predictor", wire_is_fast: bool
+) -> WorkerState:
+    import torch
+
+    from simplenet.worker.formats import fast_json, fast_png
+
+    return WorkerState(
+        pid=os.getpid(),
+        model=manifest["modelName"],
+        version=manifest["modelVersion"],
+        device=str(predictor.device),
+        device_name=_device_name(predictor.device),
+        gpu=None if gpu is None else int(gpu),
+        content_hash=predictor.content_hash,
+        torch=torch.__version__,
+        started=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        fast_paths={
+            "wire": "fast" if wire_is_fast else "stock",
+            "frontend": settings.FRONTEND_IN_USE.read(),
+            "json": fast_json.ACTIVE,
+            "png": fast_png.ACTIVE,
+        },
+    )
+
+
+def _device_name(device: "torch.device") -> str:
+    """What the hardware calls itself."""
+    import torch
+
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if _CPU_INFO.is_file():
+        for line in _CPU_INFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        pass
+    return True

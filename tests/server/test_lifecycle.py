@@ -1,0 +1,102 @@
+"""Starting and stopping, as far as it needs no TorchServe."""
+
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from simplenet.errors import ServerError
+from simplenet.server import lifecycle
+from simplenet.server.record import Server, find
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_ends_the_server_unless_nohup_says_otherwise(ignored):
+    program = f"""
+import os, signal
+from simplenet.server import lifecycle
+from simplenet.signals import signals_interrupt
+lifecycle.start = lambda archives: "server"
+lifecycle.stop_server = lambda server: print("stopped")
+signal.signal(signal.SIGHUP, signal.{"SIG_IGN" if ignored else "SIG_DFL"})
+try:
+    with signals_interrupt(), lifecycle.started({{}}):
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("went on")
+except KeyboardInterrupt:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == ("went on" if ignored else "stopped")
+
+
+def test_a_signal_while_the_process_is_being_made_stops_it_once_it_can_be_named():
+    program = """
+import os, signal
+from simplenet.server import lifecycle
+from simplenet.signals import signals_interrupt
+def start(archives):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return "server"
+lifecycle.start = start
+lifecycle.stop_server = lambda server: print("stopped", server)
+try:
+    with signals_interrupt(), lifecycle.started({}):
+        print("went on")
+except KeyboardInterrupt:
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "stopped server\n"
+
+
+def recorded(folder, process) -> Server:
+    """A server's record as `start` leaves it."""
+    (folder / "tmp").mkdir(parents=True)
+    values = {"port": 9100, "pid": process.pid, "models": [], "run_dir": str(folder)}
+    values["started"] = psutil.Process(process.pid).create_time()
+    (folder / "server.json").write_text(json.dumps(values))
+    return find(9100)
+
+
+def test_a_server_that_died_is_tidied_away_with_the_worker_that_outlived_it(root):
+    worker = "import time; time.sleep(60)"
+    program = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {worker!r}, {str(root / '9100')!r}])"
+    with subprocess.Popen([sys.executable, "-c", f"{program}; input()"], start_new_session=True, stdin=-1) as frontend:
+        server = recorded(root / "9100", frontend)
+        while not (workers := psutil.Process(frontend.pid).children()):
+            pass
+        while str(root / "9100") not in " ".join(workers[0].cmdline()):
+            pass
+        frontend.kill()
+    assert server.process() is None
+    assert lifecycle.stop(9100) is False
+    assert not psutil.pid_exists(workers[0].pid) or workers[0].status() == psutil.STATUS_ZOMBIE
+    assert list((root / "9100").iterdir()) == []
+    with pytest.raises(ServerError, match="no server"):
+        lifecycle.stop(9100)
+
+
+@pytest.mark.parametrize("ends", ["frontend", "child"])
+def test_a_process_that_ends_while_it_is_stopped_is_as_good_as_stopped(root, monkeypatch, ends):
+    """`stop` lists the processes and then asks each: here one has ended in between."""
+    program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()']).wait(); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdin=-1) as frontend:
+        server = recorded(root / "9100", frontend)
+        process = psutil.Process(frontend.pid)
+        while not (children := process.children()):
+            pass
+
+        def listed(_):
+            (process if ends == "frontend" else children[0]).kill()
+            (frontend if ends == "frontend" else children[0]).wait()
+            return process
+
+        monkeypatch.setattr(Server, "process", listed)
+        lifecycle.stop_server(server)
+        monkeypatch.undo()
+        assert server.process() is None
+        if children[0].is_running():  # nobody's any more: its command line does not name the run directory
+            children[0].kill()

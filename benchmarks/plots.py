@@ -62,11 +62,12 @@ def over_batch_size(peers: list[dict], ceilings: dict, where: str, target: Path)
 def _draw(side: plt.Axes, peer: dict, number: int, names: dict[int, str], key: str) -> None:
     """A line over the loads that the peer has, `names` by their place on the axis."""
     found = {at: peer["loads"][name] for at, name in names.items() if name in peer["loads"]}
+    if not found:
+        return
     values = [load[key] for load in found.values()]
     runs = [[run[key] for run in load["runs"]] for load in found.values()]
     below = [value - min(each) for value, each in zip(values, runs, strict=True)]
     above = [max(each) - value for value, each in zip(values, runs, strict=True)]
-    # Without a point it still stands in the legend of both sides: the kinds of request that it lacks are seen.
     side.errorbar(list(found), values, yerr=[below, above], capsize=2, elinewidth=0.8, **_style(peer, number))
 
 
@@ -81,7 +82,7 @@ def _style(peer: dict, number: int) -> dict:
 def _save(figure: plt.Figure, side: plt.Axes, where: str, target: Path) -> None:
     handles, labels = side.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8)
-    figure.text(0.01, 0.01, where, fontsize=7, color="grey")
+    figure.supxlabel(where, x=0.01, ha="left", fontsize=7, color="grey")
     figure.set_layout_engine("constrained")
     figure.savefig(target, dpi=130)
     plt.close(figure)

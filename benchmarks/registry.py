@@ -32,6 +32,7 @@ class Peer:
     torchserve: bool = False  # workers can be added over its management port, the one after the first
     environment: Mapping[str, str] = field(default_factory=dict)
     adapts_s: int = 0  # seconds of a load that go before each measurement, where the server learns from its traffic
+    pausable: bool = True  # it still works after a pause of minutes; one that does not runs on, idle
     only: tuple[str, ...] = ()  # names of the loads to run; all of them by default
 
     def python(self) -> Path:
@@ -119,6 +120,7 @@ OTHERS = (
     Peer(
         "triton", "Triton (PyTriton)", "triton_peer.py", "/v2/models/simplenet/infer", "nvidia-pytriton",
         protocol_v2=True, distribution_python=True, missing={"png": "tensors only"},
+        pausable=False,  # its Python backend crashes after a pause; idle it takes 0.4 % of a core
     ),
     Peer(
         "mlserver", "MLServer", "mlserver_peer.py", "/v2/models/simplenet/infer", "mlserver",

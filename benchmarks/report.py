@@ -138,7 +138,8 @@ def _latency(load: dict[str, Any]) -> str:
 
 
 def _open_loop(peers: list[dict[str, Any]]) -> Table:
-    columns = [(kind, share) for kind in ("json", "raw") for share in (0.5, 0.8)]
+    shares = sorted({run["share"] for peer in peers for run in peer["open_loop"]})
+    columns = [(kind, share) for kind in ("json", "raw") for share in shares]
     rows = []
     for peer in peers:
         runs = {(run["kind"], run["share"]): run for run in peer["open_loop"]}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LEVEL_WINDOWS = 3  # so many windows in a row have to agree
-LEVEL_WITHIN = 0.05  # largest over smallest of them, less one
+LEVEL_WINDOWS = 3
+LEVEL_WITHIN = 0.05
 Window = Callable[[int], float]  # loads the server for so many seconds; gives requests/s
 
 
@@ -26,7 +26,7 @@ SHORT = Bound(window_s=1, total_s=10)
 
 
 def until_level(windows: Mapping[str, Window], bound: Bound, advance: Callable[[str], None]) -> dict[str, Any]:
-    """Run the windows in turn until the last of each kind agree, or for `bound.total_s`.
+    """Run the windows in turn until the rates of all kinds are level, or for `bound.total_s`.
 
     Returns:
         `seconds` it took, whether the rates became `level`, and for each kind the `rates` of its windows.
@@ -44,6 +44,9 @@ def until_level(windows: Mapping[str, Window], bound: Bound, advance: Callable[[
 
 
 def is_level(rates: list[float]) -> bool:
-    """Whether the last rates differ by no more than `LEVEL_WITHIN`."""
-    last = rates[-LEVEL_WINDOWS:]
-    return len(last) == LEVEL_WINDOWS and max(last) <= min(last) * (1 + LEVEL_WITHIN)
+    """Whether none of the last windows beats all before them by more than `LEVEL_WITHIN`.
+
+    A window that is slower does not count: another program was busy. A rate that rises by 2 % a window is not level.
+    """
+    before, last = rates[:-LEVEL_WINDOWS], rates[-LEVEL_WINDOWS:]
+    return bool(before) and max(last) <= max(before) * (1 + LEVEL_WITHIN)

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 CONNECTIONS = (1, 8, 64, 256)
 BATCHES = {1: "raw, 1 row, 64 conn", 64: "raw, 64 rows", 1024: "raw, 1024 rows", 4096: "raw, 4096 rows"}
 
-OURS_LINES = {"ours": "-", "ours-latency": ":"}  # any other of ours: "-."
+OURS_LINES = {"ours": "-", "ours-latency": ":", "ours-wire-stock": "--"}  # any other of ours: "-."
 
 
 def main(file: Path) -> None:

@@ -22,7 +22,7 @@ class Bound:
 
 
 FULL = Bound(window_s=3, total_s=66)
-SHORT = Bound(window_s=1, total_s=10)
+SHORT = Bound(window_s=1, total_s=12)
 
 
 def until_level(windows: Mapping[str, Window], bound: Bound, advance: Callable[[str], None]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What no server can exceed: the network alone in one process, and TorchServe's front without a model behind it."""
 
+import functools
 import http.client
 import json
 import os
@@ -10,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import closed_loop, loads, processes
+from benchmarks import closed_loop, loads, processes, warm_up
 from benchmarks.envs import ENVS
-from benchmarks.measure import Advance
 from benchmarks.registry import OURS, PORTS, PROGRAMS
+from benchmarks.server import Advance, Plan
 
 ROWS = (1, 64, 1024, 4096)
 
@@ -31,7 +32,7 @@ def in_process(work: Path, threads: int, seconds: float) -> list[dict[str, Any]]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def frontend(work: Path, seconds: int, advance: Advance) -> dict[str, Any]:
+def frontend(work: Path, plan: Plan, advance: Advance) -> dict[str, Any]:
     """Our frontend, with requests that never reach a worker.
 
     TorchServe closes the connection after every 4xx answer, so the POST to a model that does not exist also pays for a
@@ -49,21 +50,25 @@ def frontend(work: Path, seconds: int, advance: Advance) -> dict[str, Any]:
             )
         with processes.started([*program, "serve"], environment, folder, log) as (_, process):
             processes.wait_until(lambda: _answers(port), process, 120)
-            return _measure_frontend(f"http://127.0.0.1:{port}", folder, seconds, advance)
+            return _measure_frontend(f"http://127.0.0.1:{port}", folder, plan, advance)
 
 
-def _measure_frontend(url: str, folder: Path, seconds: int, advance: Advance) -> dict[str, Any]:
+def _measure_frontend(url: str, folder: Path, plan: Plan, advance: Advance) -> dict[str, Any]:
     missing, ping = f"{url}/predictions/no-such-model", f"{url}/ping"
-    result = {}
-    for kind in ("json", "raw"):
+
+    def rate(kind: str, address: str, method: str, seconds: int) -> float:
         bodies = [loads.plain_body(kind, 1)]
+        return float(closed_loop.send(address, bodies, folder, 64, seconds, method)["answered_per_s"])
+
+    windows = {kind: functools.partial(rate, kind, ping, "GET") for kind in ("json", "raw")}
+    result: dict[str, Any] = {"warm_up": warm_up.until_level(windows, plan.warm_up, advance)}
+    for kind in ("json", "raw"):
         for name, address, method in (("404", missing, "POST"), ("ping", ping, "GET")):
             advance(f"frontend: {name}, {kind} body")
-            for seconds_now in (1, seconds):  # the first warms up
-                answers = closed_loop.send(address, bodies, folder, 64, seconds_now, method)
-            result[f"{kind}_{name}_per_s"] = answers["answered_per_s"]
+            rate(kind, address, method, 1)
+            result[f"{kind}_{name}_per_s"] = rate(kind, address, method, plan.seconds)
     advance("frontend: GET /ping")
-    result["ping_per_s"] = closed_loop.get(ping, 64, seconds)["requests_per_s"]
+    result["ping_per_s"] = closed_loop.get(ping, 64, plan.seconds)["requests_per_s"]
     return result
 
 

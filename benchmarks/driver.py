@@ -18,60 +18,59 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks import ceilings, closed_loop, envs, machine, measure, report
-from benchmarks.registry import OURS, OURS_AGAIN, OURS_LATENCY, Peer, chosen
+from benchmarks import ceilings, closed_loop, envs, machine, report, turns, warm_up
+from benchmarks.registry import OURS, OURS_LATENCY, Peer, chosen
+from benchmarks.server import Advance, Plan
+from benchmarks.session import Reference
 from simplenet import load_model_for_inference
 
 HERE = Path(__file__).resolve().parent
-OPEN_LOOP_STEPS = 4  # two kinds of request at two rates
-CEILING_STEPS = 8
+CEILING_STEPS = 8 + turns.WARM_UP_STEPS
 console = Console()
 
 
 def main(
     peers: Annotated[str, typer.Option(help="Names separated by commas, all, or nothing for ours alone.")] = "all",
-    rounds: Annotated[int, typer.Option(min=1, help="Every load is measured so often; medians are reported.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of every server; medians are reported.")] = 3,
     seconds: Annotated[int, typer.Option(min=1, help="Of each measurement.")] = 2,
-    quick: Annotated[bool, typer.Option("--quick", help="Two minutes: ours alone, one round of a second.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two minutes: ours alone, one short round.")] = False,
     output: Annotated[Path, typer.Option(help="Folder of the report.")] = HERE / "results",
 ) -> None:
     """Start each server, check its answers, load it, and write JSON, a table and plots."""
     if quick:
         peers, rounds, seconds = "", 1, 1
-    others = chosen(peers)
+    plan = Plan(rounds, seconds, warm_up.SHORT if quick else warm_up.FULL)
+    order = (OURS, OURS_LATENCY, *chosen(peers))
     wrk = closed_loop.version()
-    order = (OURS, OURS_LATENCY, *others, *((OURS_AGAIN,) if others else ()))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     started = time.monotonic()
     results: dict[str, Any] = {
         "machine": {**machine.describe(), "wrk": wrk},
-        "settings": {"rounds": rounds, "seconds": seconds, "command": " ".join(["scripts/bench", *sys.argv[1:]])},
-        "peers": [],
+        "settings": {
+            "rounds": rounds,
+            "seconds": seconds,
+            "warm_up_s": plan.warm_up.total_s,
+            "command": " ".join(["scripts/bench", *sys.argv[1:]]),
+        },
     }
     envs.ENVS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        _run(order, Path(name), results, rounds, seconds)
+        _run(order, plan, Path(name), results)
     results["settings"]["minutes"] = round((time.monotonic() - started) / 60, 1)
     stem = "quick" if quick else "serving"
     _write(results, output, stem)
 
 
-def _run(order: tuple[Peer, ...], work: Path, results: dict[str, Any], rounds: int, seconds: int) -> None:
+def _run(order: tuple[Peer, ...], plan: Plan, work: Path, results: dict[str, Any]) -> None:
     reference = _prepare(work)
-    with _progress(CEILING_STEPS + sum(_steps(peer, rounds) for peer in order)) as bar:
-        advance = bar.stage("ceilings", CEILING_STEPS)
-        results["ceilings"] = _ceilings(work, seconds, advance)
-        for peer in order:
-            advance = bar.stage(peer.name, _steps(peer, rounds))
-            measured = measure.measure(peer, reference, work, rounds, seconds, advance)
-            results["peers"].append(measured)
-            if measured["status"] != "ok":
-                console.print(f"{peer.label}: {measured['reason']}", markup=False)
+    with _progress(CEILING_STEPS + sum(turns.steps(peer, plan.rounds) for peer in order)) as bar:
+        results["ceilings"] = _ceilings(work, plan, bar.stage("ceilings", CEILING_STEPS))
+        results["peers"] = turns.measure(order, plan, reference, work, bar.stage)
         bar.finish()
 
 
-def _prepare(work: Path) -> measure.Reference:
+def _prepare(work: Path) -> Reference:
     """Train a checkpoint, export its weights for the peers, and take the reference from the library."""
     checkpoint = work / "simplenet.pt"
     simplenet = Path(sys.executable).parent / "simplenet"
@@ -86,17 +85,12 @@ def _prepare(work: Path) -> measure.Reference:
     return reference
 
 
-def _ceilings(work: Path, seconds: int, advance: measure.Advance) -> dict[str, Any]:
+def _ceilings(work: Path, plan: Plan, advance: Advance) -> dict[str, Any]:
     in_process = []
     for threads in sorted({1, os.cpu_count() or 1}):
         advance(f"in process, {threads} threads")
-        in_process += ceilings.in_process(work, threads, seconds / 2)
-    return {"in_process": in_process, "frontend": ceilings.frontend(work, seconds, advance)}
-
-
-def _steps(peer: Peer, rounds: int) -> int:
-    offered = [load for load in peer.wanted() if peer.reason_missing(load.kind) is None]
-    return 2 + len(offered) * (1 + rounds) + OPEN_LOOP_STEPS
+        in_process += ceilings.in_process(work, threads, plan.seconds / 2)
+    return {"in_process": in_process, "frontend": ceilings.frontend(work, plan, advance)}
 
 
 class Bar:
@@ -106,7 +100,7 @@ class Bar:
         self.progress, self.task = progress, progress.add_task("", total=total)
         self.end = 0
 
-    def stage(self, name: str, steps: int) -> measure.Advance:
+    def stage(self, name: str, steps: int) -> Advance:
         self.progress.update(self.task, completed=self.end, description=name)
         self.end += steps
         return lambda step: self.progress.update(self.task, advance=1, description=f"{name}: {step}")

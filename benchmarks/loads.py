@@ -61,6 +61,7 @@ LOADS = (
     Load("png, 64 conn", "png", 1, 64),
     Load("mixed, 64 conn", "mixed", 1, 64),
 )
+BY_NAME = {load.name: load for load in LOADS}
 MIXED = (("json", 1), ("raw", 1), ("png", 1), ("raw", 1))  # sent in turn on every connection
 
 JSON_AT_64, RAW_AT_64 = "json, 1 row, 64 conn", "raw, 1 row, 64 conn"

@@ -1,5 +1,7 @@
 """Plots of a results file: throughput and p99 over connections, rows/s over batch size against the ceilings.
 
+A point is the median of the rounds, its bar reaches from the smallest to the largest.
+
 Runs in an environment of its own (benchmarks/requirements.txt), so that matplotlib is none of the project's business.
 """
 
@@ -15,7 +17,7 @@ import matplotlib.pyplot as plt
 CONNECTIONS = (1, 8, 64, 256)
 BATCHES = {1: "raw, 1 row, 64 conn", 64: "raw, 64 rows", 1024: "raw, 1024 rows", 4096: "raw, 4096 rows"}
 
-OURS_LINES = {"ours": "-", "ours-latency": ":", "ours-again": "--"}  # any other of ours: "-."
+OURS_LINES = {"ours": "-", "ours-latency": ":", "ours-wire-stock": "--"}  # any other of ours: "-."
 
 
 def main(file: Path) -> None:
@@ -32,8 +34,7 @@ def over_connections(peers: list[dict], key: str, label: str, where: str, target
     figure, sides = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     for side, kind in zip(sides, ("json", "raw"), strict=True):
         for number, peer in enumerate(peers):
-            points = _points(peer, {count: f"{kind}, 1 row, {count} conn" for count in CONNECTIONS}, key)
-            side.plot(*points, **_style(peer, number))
+            _draw(side, peer, number, {count: f"{kind}, 1 row, {count} conn" for count in CONNECTIONS}, key)
         side.set(xscale="log", yscale="log", xlabel="connections", title=f"one row a request, {kind}")
         side.set_xticks(CONNECTIONS, [str(count) for count in CONNECTIONS])
         side.minorticks_off()
@@ -45,9 +46,7 @@ def over_connections(peers: list[dict], key: str, label: str, where: str, target
 def over_batch_size(peers: list[dict], ceilings: dict, where: str, target: Path) -> None:
     figure, side = plt.subplots(figsize=(8, 5))
     for number, peer in enumerate(peers):
-        points = _points(peer, BATCHES, "rows_per_s")
-        if points[0]:
-            side.plot(*points, **_style(peer, number))
+        _draw(side, peer, number, BATCHES, "rows_per_s")
     for threads in sorted({row["threads"] for row in ceilings["in_process"]}):
         rows = [row for row in ceilings["in_process"] if row["threads"] == threads]
         points = [row["rows"] for row in rows], [row["rows_per_s"] for row in rows]
@@ -60,9 +59,16 @@ def over_batch_size(peers: list[dict], ceilings: dict, where: str, target: Path)
     _save(figure, side, where, target)
 
 
-def _points(peer: dict, names: dict[int, str], key: str) -> tuple[list[int], list[float]]:
-    found = [(at, peer["loads"][name][key]) for at, name in names.items() if name in peer["loads"]]
-    return [at for at, _ in found], [value for _, value in found]
+def _draw(side: plt.Axes, peer: dict, number: int, names: dict[int, str], key: str) -> None:
+    """A line over the loads that the peer has, `names` by their place on the axis."""
+    found = {at: peer["loads"][name] for at, name in names.items() if name in peer["loads"]}
+    if not found:
+        return
+    values = [load[key] for load in found.values()]
+    runs = [[run[key] for run in load["runs"]] for load in found.values()]
+    below = [value - min(each) for value, each in zip(values, runs, strict=True)]
+    above = [max(each) - value for value, each in zip(values, runs, strict=True)]
+    side.errorbar(list(found), values, yerr=[below, above], capsize=2, elinewidth=0.8, **_style(peer, number))
 
 
 def _style(peer: dict, number: int) -> dict:
@@ -76,7 +82,7 @@ def _style(peer: dict, number: int) -> dict:
 def _save(figure: plt.Figure, side: plt.Axes, where: str, target: Path) -> None:
     handles, labels = side.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8)
-    figure.text(0.01, 0.01, where, fontsize=7, color="grey")
+    figure.supxlabel(where, x=0.01, ha="left", fontsize=7, color="grey")
     figure.set_layout_engine("constrained")
     figure.savefig(target, dpi=130)
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""A peer's processes: start, ready, what they use, stop. None outlives the run.
+"""A peer's processes: start, ready, pause, what they use, stop. None outlives the run.
 
 Every process is found by a mark in its environment, which children inherit: also those that a server puts into
 sessions of their own or leaves to init.
@@ -51,13 +51,21 @@ class Group:
                 rows.append({"role": _role(process), **sizes})
         return sorted(rows, key=lambda row: -row["pss"])
 
+    def pause(self) -> None:
+        """Take the CPU from every process, those included that start meanwhile, until `resume`."""
+        paused: set[int] = set()
+        while found := [process for process in self.members() if process.pid not in paused]:
+            _send(found, signal.SIGSTOP)
+            paused |= {process.pid for process in found}
+
+    def resume(self) -> None:
+        _send(self.members(), signal.SIGCONT)
+
     def stop(self) -> None:
         """Ask politely, then kill whatever is left."""
         for number, timeout_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
             members = self.members()
-            for process in members:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(number)
+            _send(members, number)
             psutil.wait_procs(members, timeout=timeout_s)
 
 
@@ -78,6 +86,7 @@ def started(command: list[str], environment: dict[str, str], cwd: Path, log: Pat
         try:
             yield group, process
         finally:
+            group.resume()  # a paused process would not see that it is to end
             _stop_first(process)
             group.stop()
 
@@ -105,6 +114,12 @@ def free_ports(count: int) -> int:
         if all(_is_free(base + offset) for offset in range(count)):
             return base
     raise RuntimeError(f"no {count} consecutive free ports")
+
+
+def _send(members: list[psutil.Process], number: signal.Signals) -> None:
+    for process in members:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
 
 
 def _stop_first(process: Popen) -> None:

@@ -25,11 +25,14 @@ class Peer:
     protocol_v2: bool = False
     batches: bool = True
     prepares: bool = False  # the program has a step `prepare`, which is not part of the time to start
+    routes: Mapping[str, str] = field(default_factory=dict)  # kind of request to its path, where it is not `path`
     own_environment: bool = True
+    pins: str = ""  # the name of its pins and its environment; by default its program's
     distribution_python: bool = False
     torchserve: bool = False  # workers can be added over its management port, the one after the first
     environment: Mapping[str, str] = field(default_factory=dict)
     adapts_s: int = 0  # seconds of a load that go before each measurement, where the server learns from its traffic
+    pausable: bool = True  # it still works after a pause of minutes; one that does not runs on, idle
     only: tuple[str, ...] = ()  # names of the loads to run; all of them by default
 
     def python(self) -> Path:
@@ -40,17 +43,22 @@ class Peer:
         """
         if not self.own_environment:
             return Path(sys.executable)
-        name = self.program.removesuffix(".py").removesuffix("_peer")
+        name = self.pins or self.program.removesuffix(".py").removesuffix("_peer")
         return envs.ensure(name, PROGRAMS / f"{name}.txt", distribution_python=self.distribution_python)
 
     def wanted(self) -> tuple[loads.Load, ...]:
         return tuple(load for load in loads.LOADS if not self.only or load.name in self.only)
 
+    def offered(self) -> tuple[loads.Load, ...]:
+        return tuple(load for load in self.wanted() if self.reason_missing(load.kind) is None)
+
     def reason_missing(self, kind: str) -> str | None:
         """Why it does not take this kind of request, or None where it does."""
-        if kind == "mixed":
-            return next((self.missing[part] for part, _ in loads.MIXED if part in self.missing), None)
-        return self.missing.get(kind)
+        parts = ("mixed", *(part for part, _ in loads.MIXED)) if kind == "mixed" else (kind,)
+        return next((self.missing[part] for part in parts if part in self.missing), None)
+
+    def route(self, kind: str) -> str:
+        return self.routes.get(kind, self.path)
 
     def body(self, kind: str, rows: int) -> loads.Body:
         return (loads.protocol_v2_body if self.protocol_v2 else loads.plain_body)(kind, rows)
@@ -80,10 +88,6 @@ OURS = Peer(
     "ours", "SimpleNet Serve", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
     prepares=True, own_environment=False, torchserve=True,
 )  # fmt: skip
-OURS_AGAIN = Peer(
-    "ours-again", "SimpleNet Serve, once more at the end", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
-    prepares=True, own_environment=False,
-)  # fmt: skip
 OURS_LATENCY = Peer(
     "ours-latency", "SimpleNet Serve, profile latency", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
     prepares=True, own_environment=False, environment={"BENCH_PROFILE": "latency"},
@@ -104,10 +108,19 @@ OTHERS = (
         "stock_torchserve", "TorchServe, stock", "stock_torchserve.py", TORCHSERVE_PATH, "torchserve",
         prepares=True, torchserve=True,
     ),
-    Peer("fastapi", "FastAPI", "fastapi_peer.py", "/predict", "fastapi", batches=False),
+    Peer(
+        "mosec", "mosec", "mosec_peer.py", "/json", "mosec",
+        routes={"raw": "/raw", "png": "/png"}, missing={"mixed": "a worker of its own for each kind"},
+    ),
+    Peer("fastapi", "FastAPI, uvicorn", "fastapi_peer.py", "/predict", "fastapi", batches=False),
+    Peer(
+        "fastapi_granian", "FastAPI, granian", "fastapi_granian_peer.py", "/predict", "fastapi",
+        batches=False, pins="fastapi",
+    ),
     Peer(
         "triton", "Triton (PyTriton)", "triton_peer.py", "/v2/models/simplenet/infer", "nvidia-pytriton",
         protocol_v2=True, distribution_python=True, missing={"png": "tensors only"},
+        pausable=False,  # its Python backend crashes after a pause; idle it takes 0.4 % of a core
     ),
     Peer(
         "mlserver", "MLServer", "mlserver_peer.py", "/v2/models/simplenet/infer", "mlserver",

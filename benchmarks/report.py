@@ -1,6 +1,7 @@
 """The report: the same tables on the terminal and in Markdown."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,12 @@ from rich.table import Table as RichTable
 from benchmarks import goals, loads
 
 NOT_OFFERED = "not offered"
+DASH = "\N{EN DASH}"
+SPREAD = f"Median (smallest{DASH}largest of the rounds)."
 ONE_ROW = [load.name for load in loads.LOADS if load.kind in ("json", "raw") and load.rows == 1]
 MANY_ROWS = [load.name for load in loads.LOADS if load.rows > 1]
 AT_64 = (loads.JSON_AT_64, loads.RAW_AT_64)
+LONE = (goals.ONE_JSON, goals.ONE_RAW)
 OTHER = [load.name for load in loads.LOADS if load.kind in ("png", "mixed")]
 
 
@@ -31,13 +35,14 @@ def tables(results: dict[str, Any]) -> list[Table]:
     """Everything that was measured."""
     peers = [peer for peer in results["peers"] if peer["status"] == "ok"]
     found = [
-        Table("Goals", f"Ours: the mean of its two runs; a peer: its best.{_drift(peers)}", *goals.table(results)),
+        _main(peers),
+        Table("Goals", f"Ours: its median; a peer: the best median of all.{_drift(peers)}", *goals.table(results)),
         _loads(peers, "Requests/s", "One row a request.", ONE_ROW, lambda load: _number(load["requests_per_s"])),
         _loads(peers, "Latency", "p50 / p99 in ms, closed loop.", ONE_ROW, _latency),
-        _loads(peers, "Rows/s", "Many rows a request.", MANY_ROWS, lambda load: _number(load["rows_per_s"])),
+        _loads(peers, "Rows/s", f"Many rows a request. {SPREAD}", MANY_ROWS, _spread("rows_per_s")),
         _loads(
-            peers, "Images and mixed traffic", "Requests/s; mixed: JSON, raw, PNG, raw in turn.", OTHER,
-            lambda load: _number(load["requests_per_s"]),
+            peers, "Images and mixed traffic", f"Requests/s; mixed: JSON, raw, PNG, raw in turn. {SPREAD}", OTHER,
+            _spread("requests_per_s"),
         ),
         _open_loop(peers),
         _resources(peers),
@@ -73,20 +78,41 @@ def _summary(results: dict[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}; "
         f"Python {machine['python']}, torch {machine['torch']}, {machine['wrk']}; {machine['date']}. "
-        f"Medians of {settings['rounds']} rounds of {settings['seconds']} s, `{settings['command']}`, "
-        f"{settings['minutes']} minutes. Clients and servers share the cores. Every server runs one worker; "
-        "the peers' network runs on one thread, ours as it comes. Answers were checked against the library's first."
+        f"Medians of {settings['rounds']} rounds in which the servers took turns, {settings['seconds']} s each time, "
+        f"`{settings['command']}`, {settings['minutes']} minutes. Clients and servers share the cores. Every server "
+        "runs one worker; the peers' network runs on one thread, ours as it comes. Answers were checked against the "
+        f"library's first. Each server was loaded until its rate was level, for {settings['warm_up_s']} s at most."
     )
 
 
 def _drift(peers: list[dict[str, Any]]) -> str:
-    """How far the machine changed during the run: our last throughput over our first."""
-    by_name = {peer["name"]: peer["loads"] for peer in peers}
-    if not {"ours", "ours-again"} <= by_name.keys():
+    """How far the machine changed during the run: our throughput in the last round over that in the first."""
+    ours = next((peer["loads"] for peer in peers if peer["name"] == "ours"), None)
+    if ours is None or len(ours[loads.JSON_AT_64]["runs"]) == 1:
         return ""
-    rates = [[by_name[name][load]["requests_per_s"] for name in ("ours-again", "ours")] for load in AT_64]
-    ratios = [f"{last / first:.2f}" for last, first in rates if first]
-    return f" Last over first, 64 connections: {' (JSON), '.join(ratios)} (raw)."
+    rates = [[run["requests_per_s"] for run in ours[name]["runs"]] for name in AT_64]
+    json, raw = (f"{rate[-1] / rate[0]:.2f}" if rate[0] else "" for rate in rates)
+    return f" Ours, last round over first, 64 connections: {json} (JSON), {raw} (raw)."
+
+
+def _main(peers: list[dict[str, Any]]) -> Table:
+    """The four figures that are quoted, with their spread."""
+    columns = [(name, _spread("requests_per_s"), "requests/s") for name in AT_64]
+    columns += [(name, _spread("p50_ms"), "p50 ms") for name in LONE]
+    rows = [[_label(peer), *(_cell(peer, name, cell) for name, cell, _ in columns)] for peer in peers]
+    note = f"One row a request; p50: the median latency of a lone request. {SPREAD}"
+    return Table("Main figures", note, ["", *(f"{name}: {unit}" for name, _, unit in columns)], rows)
+
+
+def _spread(key: str) -> Callable[[dict[str, Any]], str]:
+    """The median of the rounds, and in brackets the smallest and the largest."""
+
+    def cell(load: dict[str, Any]) -> str:
+        values = [run[key] for run in load["runs"]]
+        bounds = f" ({_number(min(values))}{DASH}{_number(max(values))})" if len(values) > 1 else ""
+        return _number(load[key]) + bounds
+
+    return cell
 
 
 def _loads(peers: list[dict[str, Any]], title: str, note: str, names: list[str], cell: Any) -> Table:
@@ -112,7 +138,8 @@ def _latency(load: dict[str, Any]) -> str:
 
 
 def _open_loop(peers: list[dict[str, Any]]) -> Table:
-    columns = [(kind, share) for kind in ("json", "raw") for share in (0.5, 0.8)]
+    shares = sorted({run["share"] for peer in peers for run in peer["open_loop"]})
+    columns = [(kind, share) for kind in ("json", "raw") for share in shares]
     rows = []
     for peer in peers:
         runs = {(run["kind"], run["share"]): run for run in peer["open_loop"]}
@@ -144,10 +171,13 @@ def _resources(peers: list[dict[str, Any]]) -> Table:
             _number(peer["loads"].get(name, {}).get("cpu_s_per_1000")) for name in (loads.JSON_AT_64, loads.RAW_AT_64)
         ]
         total = sum(row["pss"] for row in memory)
-        rows.append([_label(peer), _number(peer["start_s"]), *cpu, f"{total:.0f}", each + more, _number(second)])
+        shared = "+" if peer["shares_memory"] else ""
+        start = [_number(peer["start_s"]), _warm_up(peer["warm_up"])]
+        rows.append([_label(peer), *start, *cpu, f"{total:.0f}{shared}", each + more, _number(second)])
     header = [
         "",
         "start s",
+        "warm-up s",
         "CPU s / 1,000 json",
         "CPU s / 1,000 raw",
         "MiB",
@@ -155,10 +185,16 @@ def _resources(peers: list[dict[str, Any]]) -> Table:
         "one more worker MiB",
     ]
     note = (
-        "Start: from the command to the first right answer. CPU: of all the server's processes, 64 connections. Memory "
-        "after the load: PSS of all processes, then PSS / USS of the largest; one more worker: what it adds to the PSS."
+        "Start: from the command to the first right answer. Warm-up: until the rates of JSON and raw with 64 "
+        "connections were level. CPU: of all the server's processes, 64 connections. Memory after the load: PSS of all "
+        "processes, then PSS / USS of the largest; +: it shared pages with another server of the run, and takes more "
+        "alone. One more worker: what it adds to the PSS."
     )
-    return Table("Start, CPU, memory", note, header, rows)
+    return Table("Start, warm-up, CPU, memory", note, header, rows)
+
+
+def _warm_up(found: dict[str, Any]) -> str:
+    return f"{found['seconds']:.0f}" + ("" if found["level"] else ", not level")
 
 
 def _ceilings(ceilings: dict[str, Any]) -> Table:

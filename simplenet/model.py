@@ -28,7 +28,7 @@ class ModelConfig:
 
     input_size: int = 784  # numbers in a row: 28 x 28 grey values
     hidden_size: int = 256  # units of the hidden layer
-    num_classes: int = 10  # answers to choose from
+    num_classes: int = 10  # classes to tell apart
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -122,17 +122,22 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
                 "archive your own network with --model-file and --model-class"
             )
         network = _REGISTRY[name]
+    arguments = _constructor_arguments(model_config, network)
+    try:
+        return network(**arguments)
+    except Exception as error:  # a user's constructor refuses values in its own way; torch refuses to allocate
+        raise ConfigError(f"model_config does not fit {network.__name__}: {type(error).__name__}: {error}") from error
+
+
+def _constructor_arguments(model_config: Mapping[str, Any], network: Callable[..., nn.Module]) -> dict[str, Any]:
     if network is SimpleNet:
-        return SimpleNet(**ModelConfig.from_dict(model_config).to_dict())
+        return {**ModelConfig.from_dict(model_config).to_dict()}
     arguments = {name: value for name, value in model_config.items() if name != ARCHITECTURE}
     try:
         inspect.signature(network).bind(**arguments)
     except TypeError as error:
         raise ConfigError(f"model_config does not fit {network.__name__}: {error}") from error
-    try:
-        return network(**arguments)
-    except Exception as error:  # a user's constructor refuses values in its own way
-        raise ConfigError(f"model_config does not fit {network.__name__}: {type(error).__name__}: {error}") from error
+    return arguments
 
 
 def bare_network(model: nn.Module) -> nn.Module:

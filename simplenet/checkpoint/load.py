@@ -15,14 +15,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from simplenet.checkpoint.entries import required_entries
 from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT, require
+from simplenet.checkpoint.keys import CLASSES, GOLDEN, MODEL_CONFIG
 from simplenet.checkpoint.lineage import remember_origin
+from simplenet.checkpoint.rebuild import rebuild, unfilled_model
 from simplenet.checkpoint.state_dict import load_matching, load_weights
+from simplenet.checkpoint.verify import verified_parts
 from simplenet.checkpoint.weights import Weights, read_weights
 from simplenet.errors import ConfigError, NotACheckpointError
-from simplenet.integrity import verify_golden, verify_hash
-from simplenet.model import ARCHITECTURE, DEFAULT_ARCHITECTURE, SimpleNet, build_model
+from simplenet.golden import verify_golden
+from simplenet.model import build_model
 from simplenet.paths import PathLike
 
 logger = logging.getLogger(__name__)
@@ -52,8 +55,7 @@ def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
     weights = read_weights(filepath, device)
     if weights.model_config is None:
         raise ConfigError(f"{filepath}: no model_config, and the weights fit no SimpleNet; use safe_load_model")
-    model = unfilled_model(weights.model_config)
-    load_weights(model, weights.state_dict, weights.source)
+    model = rebuild(weights.model_config, weights.state_dict, weights.source)
     remember_origin(model, weights.metadata)
     return model.to(device).eval(), device
 
@@ -100,39 +102,13 @@ def restore(
 ) -> nn.Module:
     """Rebuild and verify the network of a loaded checkpoint; `network` is its class where it is not registered."""
     state_dict, config, metadata = verified_parts(checkpoint, source)
-    model = unfilled_model(config, network)
-    load_weights(model, state_dict, source)
+    model = rebuild(config, state_dict, source, network)
     model.to(device).eval()
-    (golden,) = require(checkpoint, source, GOLDEN)
+    (golden,) = required_entries(checkpoint, source, GOLDEN)
     verify_golden(model, golden, source)
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     remember_origin(model, metadata)
     return model
-
-
-def verified_parts(checkpoint: Mapping[str, Any], source: str) -> tuple[dict[str, torch.Tensor], Any, dict[str, Any]]:
-    """The state_dict, whose hash was verified, the model_config and the metadata of a loaded checkpoint.
-
-    Raises:
-        CheckpointError: one is missing, or the weights are not the ones that were saved.
-    """
-    state_dict, config, metadata = require(checkpoint, source, MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(CONTENT_HASH), str):
-        raise NotACheckpointError(f"{source}: metadata[{CONTENT_HASH!r}]: expected a SHA-256, found none")
-    verify_hash(state_dict, metadata[CONTENT_HASH], source)
-    return state_dict, config, metadata
-
-
-def unfilled_model(config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:
-    """Build a network that `load_weights` is going to assign every weight to.
-
-    A SimpleNet takes no memory of its own: neither twice that of its weights, nor what a config of absurd sizes asks.
-    Other networks may have tensors that no checkpoint holds.
-    """
-    named = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
-    ours = network is SimpleNet or (network is None and named == DEFAULT_ARCHITECTURE)
-    with torch.device("meta" if ours else "cpu"):
-        return build_model(config, network)
 
 
 def best_device() -> torch.device:

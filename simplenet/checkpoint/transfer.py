@@ -25,15 +25,15 @@ def load_pretrained_backbone(model: nn.Module, pretrained_path: PathLike, freeze
 
 
 def transfer_backbone(model: nn.Module, pretrained_path: PathLike, freeze: bool = True) -> LoadReport:
-    """Take every weight that matches in name and shape, but for the classifier head, which stays new.
+    """Load every weight that matches in name and shape, except those of the classifier head, which stays new.
 
     Args:
         model: filled in place; its head (`fc2` of a SimpleNet, else the last layer with weights) may have another size.
         pretrained_path: any file that `safe_load_model` reads.
-        freeze: set `requires_grad` to False for what was taken, and for nothing else.
+        freeze: set `requires_grad` to False for the loaded weights, and for no others.
 
     Returns:
-        What was taken and what was left.
+        What was loaded and what was left.
 
     Raises:
         CheckpointError: the file cannot be read, or nothing in it matches the network.

@@ -1,4 +1,4 @@
-"""Versions of a network side by side: saved under names of their own, listed by age, compared layer by layer."""
+"""Versions of a network side by side: saved under names of their own, listed by age."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from simplenet.storage import StoredFile, is_remote, list_objects, local_copy, l
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".mar")  # of the files that a listing opens
 SHORT_HASH = 8  # hexadecimal digits
-_CHUNK = 2**22  # elements of a tensor that are compared at a time, in float64
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def save_versioned_model(
         The path or address of the file.
 
     Raises:
-        CheckpointError: metadata or classes cannot be stored, or the network answers NaN.
+        CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
         ConfigError: the network carries no model_config and none is given.
         StorageError: the file cannot be stored at the address.
     """

@@ -26,9 +26,9 @@ def archive(
     from simplenet.storage import local_copy, local_folder
 
     with local_copy(checkpoint) as file, local_folder(export_path, replace=force) as folder:
-        made = create_archive(
+        packed = create_archive(
             file, model_name=model_name, version=version, export_path=folder, profile=profile,
             model_file=model_file, model_class=model_class, force=force,
         )  # fmt: skip
-        size = made.stat().st_size
-    typer.echo(f"wrote {export_path.rstrip('/')}/{made.name} ({size:,} bytes): {model_name} {version}")
+        size = packed.stat().st_size
+    typer.echo(f"wrote {export_path.rstrip('/')}/{packed.name} ({size:,} bytes): {model_name} {version}")

@@ -93,7 +93,9 @@ def test_an_archive_whose_library_was_edited_does_not_load(sample_archive, tmp_p
     module.write_text(source.replace("self.relu(self.fc1(x))", "self.fc1(x)"))
     done = subprocess.run([sys.executable, "-c", _TRIAL], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("checkpoint.pt: the network answers its golden samples differently")
+    assert done.stderr.startswith(
+        "checkpoint.pt: the network gives its golden samples other logits than when it was saved"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -8,8 +8,9 @@ import torch
 from simplenet.checkpoint import load_model_for_inference, save_checkpoint, save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.repair import repair
+from simplenet.checkpoint.verify import require_whole
 from simplenet.errors import CheckpointError, ConfigError, GoldenMismatchError, HashMismatchError
-from simplenet.inspection import describe, require_whole
+from simplenet.inspection import describe
 from simplenet.model import SimpleNet
 
 
@@ -31,14 +32,14 @@ def test_a_plain_state_dict_becomes_a_whole_checkpoint(model, tmp_path, prefix, 
     torch.save(OrderedDict((prefix + name, tensor) for name, tensor in model.state_dict().items()), source)
     before = source.read_bytes()
     with pytest.raises(CheckpointError, match="simplenet repair"):
-        require_whole(describe(source))
-    done = repair(source, target)
+        require_whole("plain.pt", describe(source).findings)
+    repairs = repair(source, target)
     assert source.read_bytes() == before
-    require_whole(describe(target))
+    require_whole("whole", describe(target).findings)
     assert same(load_model_for_inference(target), model)
-    assert read_checkpoint(target)["metadata"]["repairs"] == done
-    assert any("model_config" in line for line in done)
-    assert any("named" in line for line in done) == bool(prefix)
+    assert read_checkpoint(target)["metadata"]["repairs"] == repairs
+    assert any("model_config" in line for line in repairs)
+    assert any("named" in line for line in repairs) == bool(prefix)
 
 
 def test_converting_there_and_back_keeps_everything_but_the_training_state(model, tmp_path):

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 
 from simplenet.checkpoint import load_checkpoint_for_training, save_checkpoint, save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
-from simplenet.checkpoint.resume import rng_state
+from simplenet.checkpoint.rng import rng_state
 from simplenet.errors import CheckpointError, KeyMismatchError, NotACheckpointError, ShapeMismatchError
 from simplenet.model import SimpleNet
 

@@ -31,7 +31,16 @@ SimpleNetError
 
 
 class SimpleNetError(Exception):
-    """Anything that SimpleNet Serve refuses to do, with the reason in one line."""
+    """Anything that SimpleNet Serve refuses to do, with the reason in one line.
+
+    Example:
+        >>> from simplenet import load_model_for_inference
+        >>> try:
+        ...     load_model_for_inference("missing.pt")
+        ... except SimpleNetError as error:
+        ...     print(error)
+        missing.pt: no such file
+    """
 
     def __str__(self) -> str:
         """The message, its line breaks (of a quoted YAML error, say) as spaces."""

@@ -1,6 +1,6 @@
 """Golden samples: a few inputs with the logits that the network gave when it was saved.
 
-They answer whether the code still computes what it did: replayed on any device, they must give the same logits.
+They show whether the code still computes what it did: replayed on any device, they must give the same logits.
 """
 
 from collections.abc import Mapping

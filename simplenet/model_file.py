@@ -14,6 +14,12 @@ def load_network(file: Path, class_name: str) -> type[nn.Module]:
 
     Raises:
         ArchiveError: the module cannot be imported, or has no such nn.Module.
+
+    Example:
+        >>> module = Path("my_net.py")
+        >>> _ = module.write_text("from simplenet import SimpleNet as MyNet")
+        >>> load_network(module, "MyNet").__name__
+        'SimpleNet'
     """
     spec = importlib.util.spec_from_file_location(f"_model_file_{file.stem}", file)
     if spec is None or spec.loader is None:

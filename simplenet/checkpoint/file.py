@@ -27,7 +27,7 @@ from simplenet.errors import (
     TruncatedCheckpointError,
     UnsafeCheckpointError,
 )
-from simplenet.manifest import DAMAGED_ZIP, MANIFEST
+from simplenet.manifest import DAMAGED_ZIP, MANIFEST, is_archive
 from simplenet.paths import PathLike
 from simplenet.text import first_line
 
@@ -79,6 +79,18 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
             return read_safetensors(file, device, mapped=mapped)
         stream.seek(0)
         return _load(stream, device, str(file), file if mapped else None)
+
+
+def is_torch_file(path: PathLike) -> bool:
+    """Whether a readable checkpoint was written by torch.save, and is neither a `.safetensors` nor in an archive.
+
+    Example:
+        >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
+        >>> is_torch_file("bias.safetensors")
+        False
+    """
+    with Path(path).open("rb") as stream:
+        return not is_safetensors(stream.read(9)) and not is_archive(path)
 
 
 def checked_device(device: str | torch.device, source: str) -> torch.device:

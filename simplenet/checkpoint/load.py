@@ -1,11 +1,10 @@
 """Load a network to predict with, rebuilt from what its file says and verified.
 
-Which one to use:
-
-- `load_model_for_inference` for what `save_for_inference` wrote: everything is verified, or it is refused.
-- `smart_load` for the same files and for plain state_dicts of a SimpleNet; it picks the best device by itself.
-- `safe_load_model` for a class of your own, for a file from elsewhere, or to load what fits (`strict=False`).
-- `load_checkpoint_for_training` to resume training; `load_pretrained_backbone` to start a new network from another.
+Which loader to use: `load_model_for_inference` for a file that `save_for_inference` wrote; it verifies everything and
+refuses the file otherwise. `smart_load` for the same files and for the plain state_dict of a SimpleNet; it picks the
+best device by itself. `safe_load_model` for a class of your own, for a file from elsewhere, or to load only what fits
+(`strict=False`). `load_checkpoint_for_training` resumes training, `load_pretrained_backbone` starts a new network from
+the layers of another, and `load_from_s3` is `load_model_for_inference` for an object in a bucket.
 """
 
 import logging
@@ -37,6 +36,13 @@ def load_model_for_inference(filepath: PathLike, device: str | torch.device = "c
     Raises:
         CheckpointError: one of its kinds, naming what is wrong.
         ConfigError: the stored model_config cannot rebuild the network.
+
+    Example:
+        >>> from simplenet import SimpleNet, save_for_inference
+        >>> save_for_inference(SimpleNet(4, 8, 3), "model.pt")
+        >>> model = load_model_for_inference("model.pt")
+        >>> model(torch.rand(2, 4)).shape
+        torch.Size([2, 3])
     """
     return restore(read_checkpoint(filepath, device), device, str(filepath))
 
@@ -50,6 +56,13 @@ def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
     Raises:
         CheckpointError: one of its kinds.
         ConfigError: the file says nothing of its model_config and the weights fit no SimpleNet.
+
+    Example:
+        >>> from simplenet import SimpleNet
+        >>> torch.save(SimpleNet(4, 8, 3).state_dict(), "weights.pt")
+        >>> model, device = smart_load("weights.pt")
+        >>> model.config
+        ModelConfig(input_size=4, hidden_size=8, num_classes=3)
     """
     device = best_device()
     weights = read_weights(filepath, device)
@@ -68,7 +81,7 @@ def safe_load_model(
     Args:
         model_class: built with the stored model_config; without one, with what the weights' shapes say, or else with
             its defaults.
-        filepath: a checkpoint of ours, a plain state_dict or a .safetensors; names may carry `module.` or `_orig_mod.`.
+        filepath: a checkpoint, a plain state_dict or a .safetensors; names may carry `module.` or `_orig_mod.`.
         device: where the network goes.
         strict: refuse missing, unexpected and misshapen weights, and keep the dtype of the others; otherwise take
             what fits, into the dtype of the class, and log what does not.
@@ -79,6 +92,11 @@ def safe_load_model(
     Raises:
         CheckpointError: one of its kinds, naming what is wrong.
         ConfigError: the stored model_config does not fit the class.
+
+    Example:
+        >>> torch.save(nn.DataParallel(nn.Linear(4, 3)).state_dict(), "from-elsewhere.pt")
+        >>> safe_load_model(lambda: nn.Linear(4, 3), "from-elsewhere.pt")
+        Linear(in_features=4, out_features=3, bias=True)
     """
     weights = read_weights(filepath, device)
     model = _build(model_class, weights, unfilled_model if strict else build_model)
@@ -132,7 +150,7 @@ def _build(model_class: Callable[..., nn.Module], weights: Weights, build: Calla
         try:
             return build(weights.model_config, model_class)
         except ConfigError:
-            if weights.model_config is weights.checkpoint.get(MODEL_CONFIG):  # what was inferred need not fit the class
+            if weights.model_config is weights.checkpoint.get(MODEL_CONFIG):  # an inferred one need not fit the class
                 raise
     try:
         return model_class()

@@ -44,6 +44,17 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
     Raises:
         CheckpointError: the file cannot be read or repaired.
         ConfigError: it has no model_config and none can be inferred.
+
+    Example:
+        >>> import torch
+        >>> from simplenet import SimpleNet
+        >>> torch.save(SimpleNet(4, 8, 3).state_dict(), "weights.pt")
+        >>> for line in repair("weights.pt", "whole.safetensors"):
+        ...     print(line)
+        added the model_config {'input_size': 4, 'hidden_size': 8, 'num_classes': 3}
+        added the content hash
+        added golden samples of random rows
+        converted .pt to .safetensors
     """
     if Path(target).exists() and Path(target).samefile(source):
         raise CheckpointError(f"{target}: expected another file than the input, found the same")
@@ -87,7 +98,7 @@ def _repairs(
     if CONTENT_HASH not in weights.metadata:
         repairs.append("added the content hash")
     elif weights.stored_name:
-        repairs.append("computed the content hash anew, over the new names")
+        repairs.append("recomputed the content hash over the new names")
     if GOLDEN not in weights.checkpoint:
         repairs.append("added golden samples of random rows")
     if source.suffix != target.suffix:

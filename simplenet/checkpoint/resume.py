@@ -58,6 +58,12 @@ def save_checkpoint(
     Raises:
         CheckpointError: metadata cannot be stored, or the network's logits are NaN.
         ConfigError: the network carries no model_config and none is given.
+
+    Example:
+        >>> from simplenet import SimpleNet
+        >>> model = SimpleNet(4, 8, 3)
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> save_checkpoint(model, optimizer, epoch=3, loss=0.25, filepath="epoch-0003.pt")
     """
     if Path(filepath).suffix == SUFFIX:
         raise CheckpointError(f"{filepath}: a {SUFFIX} file cannot keep the state of a training; save it as .pt")
@@ -99,6 +105,15 @@ def load_checkpoint_for_training(
 
     Raises:
         CheckpointError: one of its kinds; nothing was changed then.
+
+    Example:
+        >>> from simplenet import SimpleNet
+        >>> model = SimpleNet(4, 8, 3)
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> save_checkpoint(model, optimizer, epoch=3, loss=0.25, filepath="epoch-0003.pt")
+        >>> model, optimizer, epoch, loss = load_checkpoint_for_training(model, optimizer, "epoch-0003.pt")
+        >>> epoch, loss
+        (3, 0.25)
     """
     source = str(filepath)
     device = checked_device(device, source)

@@ -53,6 +53,13 @@ def save_for_inference(
     Raises:
         CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
         ConfigError: the network carries no model_config and none is given.
+
+    Example:
+        >>> model = SimpleNet(input_size=4, hidden_size=8, num_classes=3)
+        >>> save_for_inference(model, "model.pt", {"accuracy": 0.97}, classes=["ant", "bee", "cat"])
+        >>> from simplenet import load_model_for_inference
+        >>> torch.equal(load_model_for_inference("model.pt").fc1.weight, model.fc1.weight)
+        True
     """
     write_checkpoint(
         inference_checkpoint(model, metadata, model_config=model_config, classes=classes, golden_inputs=golden_inputs),

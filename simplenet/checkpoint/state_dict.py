@@ -16,7 +16,12 @@ _PLACES = (MODEL_STATE_DICT, "state_dict", "model")  # where checkpoints keep th
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a lenient load did with each weight, by name."""
+    """What a lenient load did with each weight, by name.
+
+    Example:
+        >>> print(load_matching(nn.Linear(4, 3), {"weight": torch.zeros(3, 4)}, "weights.pt"))
+        loaded 'weight'; missing 'bias'; unexpected none; of another shape none
+    """
 
     loaded: tuple[str, ...]  # in the file and the network, in the same shape
     missing: tuple[str, ...]  # the network's, not in the file: left as they were
@@ -100,7 +105,13 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
 
 
 def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int] | None:
-    """The model_config of the SimpleNet that these weights fit, read off their shapes; None if they fit none."""
+    """The model_config of the SimpleNet that these weights fit, read off their shapes; None if they fit none.
+
+    Example:
+        >>> from simplenet.model import SimpleNet
+        >>> fitting_config(SimpleNet(4, 8, 3).state_dict())
+        {'input_size': 4, 'hidden_size': 8, 'num_classes': 3}
+    """
     if set(state_dict) != {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}:
         return None
     first, second = state_dict["fc1.weight"], state_dict["fc2.weight"]

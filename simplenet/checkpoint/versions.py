@@ -53,6 +53,12 @@ def save_versioned_model(
         CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
         ConfigError: the network carries no model_config and none is given.
         StorageError: the file cannot be stored at the address.
+
+    Example:
+        >>> from simplenet import SimpleNet
+        >>> path = save_versioned_model(SimpleNet(4, 8, 3), {"accuracy": 0.97}, "versions")
+        >>> path.startswith("versions/model_"), path.endswith(".pt")
+        (True, True)
     """
     checkpoint = inference_checkpoint(model, metadata, **inference)
     own = checkpoint[METADATA]
@@ -72,6 +78,16 @@ def list_versions(folder: PathLike) -> list[Version]:
 
     Raises:
         StorageError: the folder cannot be listed.
+
+    Example:
+        >>> from simplenet import SimpleNet, load_model_for_inference
+        >>> first = save_versioned_model(SimpleNet(4, 8, 3), {"accuracy": 0.5}, "listed")
+        >>> model = load_model_for_inference(first)
+        >>> _ = nn.init.zeros_(model.fc2.bias)
+        >>> second = save_versioned_model(model, {"accuracy": 0.9}, "listed")
+        >>> parents = {version.accuracy: version.parent8 for version in list_versions("listed")}
+        >>> parents[0.5] is None, parents[0.9] in first
+        (True, True)
     """
     files = [file for file in list_objects(folder) if file.address.endswith(SUFFIXES)]
     dated = [(_version(file), file.modified) for file in files]

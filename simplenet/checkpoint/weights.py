@@ -16,7 +16,7 @@ from simplenet.paths import PathLike
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds, its names made those of the bare network."""
+    """What a file holds, under the bare network's names."""
 
     source: str
     state_dict: dict[str, torch.Tensor]

@@ -5,18 +5,20 @@ from typing import Annotated
 
 import typer
 
+from simplenet.archive.profile import DEFAULT_PROFILE
 from simplenet.cli.options import Profile
 from simplenet.paths import MODEL_STORE
+from simplenet.settings import DEFAULT_MODEL_NAME
 
 
 def archive(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint saved for inference: a path or an s3:// address.")],
-    model_name: Annotated[str, typer.Option(help="The name in the URL.")] = "simplenet",
+    model_name: Annotated[str, typer.Option(help="The name in the URL.")] = DEFAULT_MODEL_NAME,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     export_path: Annotated[str, typer.Option(help="The folder for the .mar, or s3://bucket/prefix.")] = str(
         MODEL_STORE
     ),
-    profile: Profile = "throughput",
+    profile: Profile = DEFAULT_PROFILE,
     model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network.")] = None,
     model_class: Annotated[str | None, typer.Option(help="The class in --model-file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing archive.")] = False,

@@ -7,11 +7,13 @@ import orjson
 import pytest
 import torch
 from bad_requests import RunsCode
+from typer.testing import CliRunner
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.verify import require_whole
+from simplenet.cli.app import app
 from simplenet.errors import (
     ArchiveError,
     CheckpointError,
@@ -43,6 +45,19 @@ def test_an_archive_is_described(sample_archive, trained_checkpoint):
     assert description.archive.settings["batchSize"] == 64
     assert description.metadata == inner.metadata
     assert description.golden == inner.golden
+
+
+ENTRIES = ["file", "kind", "bytes", "model_config", "parameters", "dtype", "weights", "classes", "metadata", "golden"]
+
+
+def test_inspect_prints_its_entries_in_order_and_archive_only_for_archives(sample_archive, trained_checkpoint):
+    for path, more in ((trained_checkpoint, []), (sample_archive, ["archive"])):
+        printed = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+        assert printed.exit_code == 0
+        entries = orjson.loads(printed.output)
+        assert list(entries) == [*ENTRIES, "findings", *more]
+        assert (entries["file"], entries["findings"]) == (str(path), [])
+    assert list(entries["archive"]) == ["model_name", "version", "model_file", "settings"]
 
 
 def flipped_byte(path, good, marker):

@@ -32,6 +32,6 @@ def require_known_format(metadata: Any, source: str) -> None:
         )
     if version > CURRENT_FORMAT:
         raise LaterFormatError(
-            f"{source}: checkpoint format {version}; this version of simplenet-serve reads formats up to "
-            f"{CURRENT_FORMAT}; upgrade simplenet-serve (pip install --upgrade simplenet-serve)"
+            f"{source}: expected a checkpoint of format {CURRENT_FORMAT}, the latest that this version reads, "
+            f"found format {version}; upgrade simplenet-serve (pip install --upgrade simplenet-serve)"
         )

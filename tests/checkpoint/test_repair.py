@@ -9,7 +9,13 @@ from simplenet.checkpoint import load_model_for_inference, save_checkpoint, save
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.repair import repair
 from simplenet.checkpoint.verify import require_whole
-from simplenet.errors import CheckpointError, ConfigError, GoldenMismatchError, HashMismatchError
+from simplenet.errors import (
+    CheckpointError,
+    ConfigError,
+    GoldenMismatchError,
+    HashMismatchError,
+    ShapeMismatchError,
+)
 from simplenet.inspection import describe
 from simplenet.model import SimpleNet
 
@@ -83,6 +89,13 @@ def test_damaged_weights_are_not_blessed(model, tmp_path):
     with pytest.raises(GoldenMismatchError):
         repair(tmp_path / "a.pt", tmp_path / "b.pt")
     assert not (tmp_path / "b.pt").exists()
+
+
+def test_a_model_config_of_absurd_sizes_is_refused(model, tmp_path):
+    absurd = {"input_size": 2**24, "hidden_size": 2**24, "num_classes": 3}  # a petabyte of weights
+    write_checkpoint({"model_state_dict": model.state_dict(), "model_config": absurd}, tmp_path / "a.pt")
+    with pytest.raises(ShapeMismatchError, match=r"fc1\.weight: expected shape"):
+        repair(tmp_path / "a.pt", tmp_path / "b.pt")
 
 
 def test_weights_of_an_unknown_network_need_a_config(tmp_path):

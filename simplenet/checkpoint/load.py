@@ -55,7 +55,7 @@ def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
 
     Raises:
         CheckpointError: one of its kinds.
-        ConfigError: the file says nothing of its model_config and the weights fit no SimpleNet.
+        ConfigError: the file has no model_config and the weights fit no SimpleNet.
 
     Example:
         >>> from simplenet import SimpleNet

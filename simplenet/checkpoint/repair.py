@@ -68,7 +68,8 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
         verify_golden(model, golden, weights.source)
     kept = _training_state(weights, Path(target))
     repairs = _repairs(weights, config, kept, Path(source), Path(target))
-    metadata = {**weights.metadata, REPAIRS: [*weights.metadata.get(REPAIRS, []), *repairs]}
+    earlier = weights.metadata.get(REPAIRS)
+    metadata = {**weights.metadata, REPAIRS: [*(earlier if isinstance(earlier, list) else []), *repairs]}
     whole = inference_checkpoint(
         model,
         metadata,

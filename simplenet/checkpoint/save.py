@@ -85,11 +85,10 @@ def inference_checkpoint(
             raise ConfigError("model_config has no 'input_size' to make golden samples of; pass golden_inputs=")
         golden_inputs = random_rows(config["input_size"])
     golden = make_golden(model, golden_inputs)
-    if classes is not None and len(classes) != golden["logits"].shape[1]:
-        raise CheckpointError(f"classes: expected {golden['logits'].shape[1]} labels, found {len(classes)}")
+    labels = {} if classes is None else {CLASSES: _labels(classes, golden["logits"].shape[1])}
     state_dict = {name: _compact(tensor) for name, tensor in model.state_dict().items()}
     own_hash, parent_hash = content_hash(state_dict), origin_of(model)
-    checkpoint: dict[str, Any] = {
+    return {
         MODEL_STATE_DICT: state_dict,
         MODEL_CONFIG: plain_data(config, "model_config"),
         METADATA: {
@@ -101,10 +100,16 @@ def inference_checkpoint(
             CONTENT_HASH: own_hash,
         },
         GOLDEN: golden,
+        **labels,
     }
-    if classes is not None:
-        checkpoint[CLASSES] = [str(label) for label in classes]
-    return checkpoint
+
+
+def _labels(classes: Sequence[str], expected: int) -> list[str]:
+    if not isinstance(classes, Sequence):
+        raise CheckpointError(f"classes: expected a list of labels, found {type(classes).__name__}")
+    if len(classes) != expected:
+        raise CheckpointError(f"classes: expected {expected} labels, found {len(classes)}")
+    return [str(label) for label in classes]
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:

@@ -91,6 +91,17 @@ def test_damaged_weights_are_not_blessed(model, tmp_path):
     assert not (tmp_path / "b.pt").exists()
 
 
+def test_entries_of_another_kind_are_refused_or_replaced(model, tmp_path):
+    save_for_inference(model, tmp_path / "a.pt", {"repairs": 3}, classes=list("xyz"))
+    lines = repair(tmp_path / "a.pt", tmp_path / "b.safetensors")
+    assert (
+        read_checkpoint(tmp_path / "b.safetensors")["metadata"]["repairs"] == lines == ["converted .pt to .safetensors"]
+    )
+    write_checkpoint({**read_checkpoint(tmp_path / "a.pt"), "classes": 3}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="classes: expected a list of labels, found int"):
+        repair(tmp_path / "a.pt", tmp_path / "c.pt")
+
+
 def test_a_model_config_of_absurd_sizes_is_refused(model, tmp_path):
     absurd = {"input_size": 2**24, "hidden_size": 2**24, "num_classes": 3}  # a petabyte of weights
     write_checkpoint({"model_state_dict": model.state_dict(), "model_config": absurd}, tmp_path / "a.pt")

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from simplenet.checkpoint import load_model_for_inference, save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
-from simplenet.integrity import content_hash, tensor_bytes
+from simplenet.content_hash import content_hash, tensor_bytes
 from simplenet.model import SimpleNet
 
 RESULTS = Path(__file__).parent / "results" / "checkpoint_io.json"

@@ -7,11 +7,12 @@ SimpleNetError
 │   ├── CheckpointNotFoundError  there is no such file
 │   ├── TruncatedCheckpointError the file ends too early
 │   ├── NotACheckpointError      a file of another kind, or a checkpoint that lacks a key
+│   ├── LaterFormatError         a checkpoint of a later format than this version reads
 │   ├── UnsafeCheckpointError    a pickle that would run code; it was not run
 │   ├── KeyMismatchError         weights missing, or weights the network does not have
 │   ├── ShapeMismatchError       a weight of another shape than the network's
 │   ├── HashMismatchError        the weights are not the ones that were saved
-│   └── GoldenMismatchError      the network answers its golden samples differently
+│   └── GoldenMismatchError      the network gives its golden samples other logits
 ├── ArchiveError                 a .mar that cannot be made or read
 ├── StorageError                 an address that cannot be read, written or listed
 │   ├── ObjectNotFoundError      there is no such bucket, object, file or folder
@@ -31,7 +32,16 @@ SimpleNetError
 
 
 class SimpleNetError(Exception):
-    """Anything that SimpleNet Serve refuses to do, with the reason in one line."""
+    """Anything that SimpleNet Serve refuses to do, with the reason in one line.
+
+    Example:
+        >>> from simplenet import load_model_for_inference
+        >>> try:
+        ...     load_model_for_inference("missing.pt")
+        ... except SimpleNetError as error:
+        ...     print(error)
+        missing.pt: no such file
+    """
 
     def __str__(self) -> str:
         """The message, its line breaks (of a quoted YAML error, say) as spaces."""
@@ -62,6 +72,10 @@ class NotACheckpointError(CheckpointError):
     """The file is of another kind, or lacks a key that a checkpoint needs."""
 
 
+class LaterFormatError(CheckpointError):
+    """The checkpoint was written by a later version, in a format that this one does not read: upgrade."""
+
+
 class UnsafeCheckpointError(CheckpointError):
     """The file is a pickle that would run code when loaded; nothing of it was run."""
 
@@ -79,7 +93,7 @@ class HashMismatchError(CheckpointError):
 
 
 class GoldenMismatchError(CheckpointError):
-    """The rebuilt network answers the golden samples differently from the saved one: code and weights differ."""
+    """The rebuilt network gives the golden samples other logits than the saved one: code and weights differ."""
 
 
 class ArchiveError(SimpleNetError):

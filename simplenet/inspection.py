@@ -1,93 +1,88 @@
-"""Describe a checkpoint or an archive after verifying all that can be verified without running anything of it."""
+"""Describe a checkpoint or an archive, once all is verified that can be without running anything of it."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from simplenet.archive import Archive, read_archive
 from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.keys import CLASSES, GOLDEN
-from simplenet.checkpoint.state_dict import load_weights
-from simplenet.checkpoint.weights import Weights, weights_in
-from simplenet.errors import NotACheckpointError
-from simplenet.integrity import verify_golden
+from simplenet.checkpoint.keys import CLASSES
+from simplenet.checkpoint.verify import Verification, verify
 from simplenet.manifest import is_archive
-from simplenet.model import build_model, is_foreign
 from simplenet.paths import PathLike
 from simplenet.text import dtype_name
 
 
-def describe(path: PathLike) -> dict[str, Any]:
-    """Verify `path` and describe it as plain data; what it lacks is under `findings`.
+@dataclass(frozen=True)
+class ArchivePart:
+    """What an archive adds to its checkpoint."""
+
+    model_name: str
+    version: str
+    model_file: str | None  # the user's own network, if any
+    settings: dict[str, Any]  # model-config.yaml
+
+
+@dataclass(frozen=True)
+class Description:
+    """A verified file, described."""
+
+    file: str  # a path or an s3:// address
+    kind: str  # "checkpoint" or "archive"
+    bytes: int  # size of the file
+    model_config: dict[str, Any] | None  # stored, or else inferred from the shapes
+    parameters: int  # numbers in all weights
+    dtype: str  # of the weights; several are joined by commas
+    weights: dict[str, list[int]]  # name to shape
+    classes: Any  # labels, as stored
+    metadata: dict[str, Any]
+    golden: str  # how the golden samples agree, or why they were not replayed
+    findings: list[str]  # what the file lacks, each in one line
+    archive: ArchivePart | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The description as plain data; without the entry `archive` where it is a checkpoint."""
+        entries = {field.name: getattr(self, field.name) for field in fields(self)}
+        archive = entries.pop("archive")
+        return {**entries, "archive": dict(vars(archive))} if archive else entries
+
+
+def describe(path: PathLike) -> Description:
+    """Verify a file and describe it; what it lacks is among the `findings`.
 
     Raises:
         SimpleNetError: it cannot be read, or its hash, shapes or golden samples do not match.
+
+    Example:
+        >>> from simplenet import SimpleNet, save_for_inference
+        >>> save_for_inference(SimpleNet(4, 8, 3), "model.pt")
+        >>> description = describe("model.pt")
+        >>> description.parameters, description.dtype, description.findings
+        (67, 'float32', [])
     """
     file = Path(path)
-    if is_archive(file):
-        return describe_archive(read_archive(file))
-    return _describe(file, read_checkpoint(file, mapped=True))
+    archive = read_archive(file) if is_archive(file) else None
+    if archive is None:
+        return _description(file, verify(read_checkpoint(file, mapped=True), str(file)), None)
+    return _description(file, verify(archive.checkpoint, str(file), archive.model_file), archive)
 
 
-def describe_archive(archive: Archive) -> dict[str, Any]:
-    """`describe` an archive that was read.
-
-    Raises:
-        SimpleNetError: the hash, shapes or golden samples of its checkpoint do not match.
-    """
-    return {
-        **_describe(archive.path, archive.checkpoint, archive.model_file),
-        "kind": "archive",
-        "archive": {
-            "model_name": archive.model_name,
-            "version": archive.version,
-            "model_file": archive.model_file,
-            "settings": archive.settings,
-        },
-    }
-
-
-def _describe(file: Path, checkpoint: dict[str, Any], model_file: str | None = None) -> dict[str, Any]:
-    weights = weights_in(checkpoint, str(file))
+def _description(file: Path, verified: Verification, archive: Archive | None) -> Description:
+    weights = verified.weights
     tensors = list(weights.state_dict.values())
-    return {
-        "file": str(file),
-        "kind": "checkpoint",
-        "bytes": file.stat().st_size,
-        "model_config": weights.model_config,
-        "parameters": sum(tensor.numel() for tensor in tensors),
-        "dtype": ", ".join(sorted({dtype_name(tensor.dtype) for tensor in tensors})),
-        "weights": {name: list(tensor.shape) for name, tensor in weights.state_dict.items()},
-        "classes": checkpoint.get(CLASSES),
-        "metadata": weights.metadata,
-        "golden": _replay(weights, model_file),
-        "findings": list(weights.findings),
-    }
-
-
-def require_whole(description: dict[str, Any]) -> None:
-    """Refuse to serve what was described with findings.
-
-    Raises:
-        NotACheckpointError: names them, and the remedy.
-    """
-    if findings := description["findings"]:
-        raise NotACheckpointError(
-            f"{description['file']}: {'; '.join(findings)}; make a whole checkpoint of it with simplenet repair"
-        )
-
-
-def _replay(weights: Weights, model_file: str | None) -> str:
-    """Rebuild a registered network and replay its golden samples; other networks are not run."""
-    if model_file:
-        return f"not replayed: the network is in {model_file}, which inspect does not run"
-    if weights.model_config is None:
-        return "not replayed: there is no model_config"
-    if is_foreign(weights.model_config):
-        return "not replayed: the network is not a registered one"
-    model = build_model(weights.model_config)
-    load_weights(model, weights.state_dict, weights.source)
-    golden = weights.checkpoint.get(GOLDEN)
-    if golden is None:
-        return "none"
-    error = verify_golden(model, golden, weights.source)
-    return f"{len(golden['inputs'])} samples agree, largest relative difference {error:.2g}"
+    return Description(
+        file=str(file),
+        kind="archive" if archive else "checkpoint",
+        bytes=file.stat().st_size,
+        model_config=weights.model_config,
+        parameters=sum(tensor.numel() for tensor in tensors),
+        dtype=", ".join(sorted({dtype_name(tensor.dtype) for tensor in tensors})),
+        weights={name: list(tensor.shape) for name, tensor in weights.state_dict.items()},
+        classes=weights.checkpoint.get(CLASSES),
+        metadata=weights.metadata,
+        golden=str(verified.replay),
+        findings=list(verified.findings),
+        archive=ArchivePart(archive.model_name, archive.version, archive.model_file, archive.settings)
+        if archive
+        else None,
+    )

@@ -24,11 +24,15 @@ class ModelConfig:
 
     Raises:
         ConfigError: a field is no whole number from 1 to 2**24.
+
+    Example:
+        >>> ModelConfig.from_dict({"input_size": 4, "hidden_size": 8, "num_classes": 3}).to_dict()
+        {'input_size': 4, 'hidden_size': 8, 'num_classes': 3}
     """
 
     input_size: int = 784  # numbers in a row: 28 x 28 grey values
     hidden_size: int = 256  # units of the hidden layer
-    num_classes: int = 10  # answers to choose from
+    num_classes: int = 10  # classes to tell apart
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -68,10 +72,20 @@ class SimpleNet(nn.Module):
         num_classes: classes to tell apart.
 
     Raises:
-        ConfigError: a size is no positive whole number.
+        ConfigError: a size is no whole number from 1 to 2**24.
+
+    Example:
+        >>> model = SimpleNet(input_size=784, hidden_size=256, num_classes=10)
+        >>> model(torch.rand(2, 784)).shape
+        torch.Size([2, 10])
     """
 
-    def __init__(self, input_size: int = 784, hidden_size: int = 256, num_classes: int = 10) -> None:
+    def __init__(
+        self,
+        input_size: int = ModelConfig.input_size,
+        hidden_size: int = ModelConfig.hidden_size,
+        num_classes: int = ModelConfig.num_classes,
+    ) -> None:
         super().__init__()
         self.config = ModelConfig(input_size, hidden_size, num_classes)
         self.fc1 = nn.Linear(input_size, hidden_size)
@@ -91,6 +105,21 @@ def register_architecture(network: Network) -> Network:
     """Class decorator: let `model_config["architecture"]` name this network by its class name.
 
     The network's constructor takes the other fields of the model_config as keyword arguments.
+
+    Example:
+        >>> @register_architecture
+        ... class OneLayer(nn.Module):
+        ...     def __init__(self, input_size: int, num_classes: int) -> None:
+        ...         super().__init__()
+        ...         self.config = {"input_size": input_size, "num_classes": num_classes}
+        ...         self.head = nn.Linear(input_size, num_classes)
+        ...
+        ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ...         return self.head(x)
+        >>> from simplenet import load_model_for_inference, save_for_inference
+        >>> save_for_inference(OneLayer(4, 3), "one-layer.pt")
+        >>> load_model_for_inference("one-layer.pt").head
+        Linear(in_features=4, out_features=3, bias=True)
     """
     _REGISTRY[network.__name__] = network
     return network
@@ -111,6 +140,10 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
 
     Raises:
         ConfigError: the architecture is not registered, or a field is unknown, missing or impossible.
+
+    Example:
+        >>> build_model({"input_size": 4, "hidden_size": 8, "num_classes": 3}).fc2
+        Linear(in_features=8, out_features=3, bias=True)
     """
     if not isinstance(model_config, Mapping):
         raise ConfigError(f"model_config: expected a dict, found {type(model_config).__name__}")
@@ -122,17 +155,22 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
                 "archive your own network with --model-file and --model-class"
             )
         network = _REGISTRY[name]
+    arguments = _constructor_arguments(model_config, network)
+    try:
+        return network(**arguments)
+    except Exception as error:  # a user's constructor refuses values in its own way; torch refuses to allocate
+        raise ConfigError(f"model_config does not fit {network.__name__}: {type(error).__name__}: {error}") from error
+
+
+def _constructor_arguments(model_config: Mapping[str, Any], network: Callable[..., nn.Module]) -> dict[str, Any]:
     if network is SimpleNet:
-        return SimpleNet(**ModelConfig.from_dict(model_config).to_dict())
+        return {**ModelConfig.from_dict(model_config).to_dict()}
     arguments = {name: value for name, value in model_config.items() if name != ARCHITECTURE}
     try:
         inspect.signature(network).bind(**arguments)
     except TypeError as error:
         raise ConfigError(f"model_config does not fit {network.__name__}: {error}") from error
-    try:
-        return network(**arguments)
-    except Exception as error:  # a user's constructor refuses values in its own way
-        raise ConfigError(f"model_config does not fit {network.__name__}: {type(error).__name__}: {error}") from error
+    return arguments
 
 
 def bare_network(model: nn.Module) -> nn.Module:

@@ -14,6 +14,12 @@ def load_network(file: Path, class_name: str) -> type[nn.Module]:
 
     Raises:
         ArchiveError: the module cannot be imported, or has no such nn.Module.
+
+    Example:
+        >>> module = Path("my_net.py")
+        >>> _ = module.write_text("from simplenet import SimpleNet as MyNet")
+        >>> load_network(module, "MyNet").__name__
+        'SimpleNet'
     """
     spec = importlib.util.spec_from_file_location(f"_model_file_{file.stem}", file)
     if spec is None or spec.loader is None:
@@ -26,8 +32,8 @@ def load_network(file: Path, class_name: str) -> type[nn.Module]:
         raise ArchiveError(f"{file}: cannot be imported: {type(error).__name__}: {error}") from error
     network = getattr(module, class_name, None)
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
-        found = [
+        networks = [
             name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)
         ]
-        raise ArchiveError(f"{file}: expected a class {class_name!r} that is an nn.Module, found {found or 'none'}")
+        raise ArchiveError(f"{file}: expected a class {class_name!r} that is an nn.Module, found {networks or 'none'}")
     return network

@@ -8,7 +8,7 @@ import torch
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
-from simplenet.integrity import GOLDEN_SAMPLES
+from simplenet.golden import GOLDEN_SAMPLES
 from simplenet.model import SimpleNet
 from simplenet.paths import resource
 from simplenet.training.data import load_split

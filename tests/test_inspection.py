@@ -7,10 +7,13 @@ import orjson
 import pytest
 import torch
 from bad_requests import RunsCode
+from typer.testing import CliRunner
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
+from simplenet.checkpoint.verify import require_whole
+from simplenet.cli.app import app
 from simplenet.errors import (
     ArchiveError,
     CheckpointError,
@@ -20,26 +23,41 @@ from simplenet.errors import (
     SimpleNetError,
     UnsafeCheckpointError,
 )
-from simplenet.inspection import describe, require_whole
+from simplenet.inspection import describe
 from simplenet.model import SimpleNet
 from simplenet.server.model_store import collect_archives
 
 
 def test_a_checkpoint_is_described(trained_checkpoint):
-    found = describe(trained_checkpoint)
-    assert (found["kind"], found["parameters"], found["dtype"]) == ("checkpoint", 203_530, "float32")
-    assert found["weights"]["fc1.weight"] == [256, 784]
-    assert found["metadata"]["epochs"] == 3
-    assert found["golden"].startswith("8 samples agree")
-    orjson.dumps(found)
+    description = describe(trained_checkpoint)
+    assert (description.kind, description.parameters, description.dtype) == ("checkpoint", 203_530, "float32")
+    assert description.weights["fc1.weight"] == [256, 784]
+    assert description.metadata["epochs"] == 3
+    assert description.golden.startswith("8 samples agree")
+    assert description.archive is None
+    orjson.dumps(description.to_dict())
 
 
 def test_an_archive_is_described(sample_archive, trained_checkpoint):
-    found, inner = describe(sample_archive), describe(trained_checkpoint)
-    assert found["archive"]["model_name"] == "simplenet"
-    assert found["archive"]["settings"]["batchSize"] == 64
-    assert found["metadata"] == inner["metadata"]
-    assert found["golden"] == inner["golden"]
+    description, inner = describe(sample_archive), describe(trained_checkpoint)
+    assert description.kind == "archive"
+    assert description.archive.model_name == "simplenet"
+    assert description.archive.settings["batchSize"] == 64
+    assert description.metadata == inner.metadata
+    assert description.golden == inner.golden
+
+
+ENTRIES = ["file", "kind", "bytes", "model_config", "parameters", "dtype", "weights", "classes", "metadata", "golden"]
+
+
+def test_inspect_prints_its_entries_in_order_and_archive_only_for_archives(sample_archive, trained_checkpoint):
+    for path, more in ((trained_checkpoint, []), (sample_archive, ["archive"])):
+        printed = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+        assert printed.exit_code == 0
+        entries = orjson.loads(printed.output)
+        assert list(entries) == [*ENTRIES, "findings", *more]
+        assert (entries["file"], entries["findings"]) == (str(path), [])
+    assert list(entries["archive"]) == ["model_name", "version", "model_file", "settings"]
 
 
 def flipped_byte(path, good, marker):
@@ -71,7 +89,7 @@ def runs_code_in_a_checkpoint(path, good, marker):
 
 
 VERBS = {
-    "inspect": lambda path, folder: require_whole(describe(path)),
+    "inspect": lambda path, folder: require_whole(str(path), describe(path).findings),
     "archive": lambda path, folder: create_archive(path, export_path=folder / "store"),
     "serve": lambda path, folder: collect_archives(folder / "run", folder / "store", path, None),
 }
@@ -126,7 +144,7 @@ def test_a_path_without_a_file_is_refused(tmp_path, name):
 def test_metadata_without_a_hash_is_refused(tmp_path, trained_checkpoint, metadata):
     write_checkpoint({**read_checkpoint(trained_checkpoint), "metadata": metadata}, tmp_path / "x.pt")
     with pytest.raises(NotACheckpointError, match=r"no content hash.*simplenet repair"):
-        require_whole(describe(tmp_path / "x.pt"))
+        require_whole("x.pt", describe(tmp_path / "x.pt").findings)
 
 
 def test_weights_that_are_no_tensors_are_refused(tmp_path, trained_checkpoint):
@@ -171,7 +189,7 @@ def test_damaged_files_are_refused_in_one_line_or_harmlessly_damaged(tmp_path, n
         path.unlink()
         path.write_bytes(damaged(contents, generator))
         try:
-            require_whole(describe(path))
+            require_whole(str(path), describe(path).findings)
         except SimpleNetError as error:
             refused += 1
             assert len(str(error).splitlines()) == 1

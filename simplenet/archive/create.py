@@ -1,4 +1,4 @@
-"""A checkpoint, the handler and this library, packed into one self-contained .mar file, and read back.
+"""A checkpoint, the handler and this library, packed into one self-contained .mar file.
 
 What needs torch is imported where it is needed: `serve` uses the rest while TorchServe starts.
 """
@@ -20,6 +20,7 @@ from simplenet.atomic import atomic_write
 from simplenet.errors import ArchiveError
 from simplenet.manifest import MODEL_CONFIG_FILE, NAME
 from simplenet.paths import PathLike, resource
+from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.text import last_line
 
 LABELS_FILE = "index_to_name.json"
@@ -44,7 +45,7 @@ except SimpleNetError as error:
 def create_archive(
     checkpoint: PathLike,
     *,
-    model_name: str = "simplenet",
+    model_name: str = DEFAULT_MODEL_NAME,
     version: str = "1.0",
     export_path: PathLike = "model_store",
     profile: str = DEFAULT_PROFILE,
@@ -54,8 +55,8 @@ def create_archive(
 ) -> Path:
     """Pack a checkpoint into `<export_path>/<model_name>.mar`.
 
-    The checkpoint is verified first; the finished archive is loaded once as a worker would load it, then renamed
-    into place.
+    The checkpoint is verified first. The finished archive is loaded once as a worker would load it, then renamed
+    into place. In the archive the checkpoint is a `.pt`, whatever it was before.
 
     Args:
         checkpoint: a file saved for inference.
@@ -73,6 +74,12 @@ def create_archive(
     Raises:
         ArchiveError: the archive exists, or cannot be built, or does not load.
         CheckpointError: the checkpoint is refused.
+
+    Example:
+        >>> from simplenet import SimpleNet, save_for_inference
+        >>> save_for_inference(SimpleNet(4, 8, 3), "model.pt")
+        >>> create_archive("model.pt", model_name="tiny", export_path="store").name
+        'tiny.mar'
     """
     for what, value in (("model name", model_name), ("version", version)):
         if not NAME.fullmatch(value):
@@ -83,54 +90,56 @@ def create_archive(
     if target.exists() and not force:
         raise ArchiveError(f"{target}: exists already; give --force to replace it")
     settings = read_profile(profile)
-    labels = _verify(Path(checkpoint), model_file, model_class, settings)
+    contents = _verified_contents(Path(checkpoint), model_file, model_class, settings)
     # TorchServe's archiver deletes and reuses <tmp>/<model name>: it gets a temporary directory of its own.
     with tempfile.TemporaryDirectory(prefix="simplenet-archive-") as scratch:
         stage = Path(scratch)
-        _stage_files(stage, Path(checkpoint), settings, labels, model_file)
-        _run_archiver(stage, model_name, version, Path(model_file).name if model_file else None)
-        made = stage / "out" / f"{model_name}.mar"
-        _try_loading(made, stage / "trial")
-        _place(made, target, force)
+        _stage_files(stage, Path(checkpoint), contents, settings, model_file)
+        packed = _run_archiver(stage, model_name, version, Path(model_file).name if model_file else None)
+        _try_loading(packed, stage / "trial")
+        _place(packed, target, force)
     return target
 
 
-def _verify(
+def _verified_contents(
     checkpoint: Path, model_file: PathLike | None, model_class: str | None, settings: dict[str, Any]
-) -> list[str] | None:
-    """Rebuild the checkpoint's network as a worker would; note its class in `settings`; return its labels."""
-    from simplenet.checkpoint import restore
+) -> dict[str, Any]:
+    """What the checkpoint holds, once its network was rebuilt as a worker would; its class is noted in `settings`."""
     from simplenet.checkpoint.file import read_checkpoint
-    from simplenet.checkpoint.keys import CLASSES
+    from simplenet.checkpoint.keys import MODEL_CONFIG
+    from simplenet.checkpoint.load import restore
 
-    loaded = read_checkpoint(checkpoint)
+    contents = read_checkpoint(checkpoint)
     network = None
     if model_file is not None:
+        from simplenet.model import ARCHITECTURE
         from simplenet.model_file import load_network
 
-        config = loaded.get("model_config")
-        class_name = model_class or (config.get("architecture", "") if isinstance(config, dict) else "")
+        config = contents.get(MODEL_CONFIG)
+        class_name = model_class or (config.get(ARCHITECTURE, "") if isinstance(config, dict) else "")
         network = load_network(Path(model_file), class_name)
         settings["handler"] = {**(settings.get("handler") or {}), "model_class": class_name}
     elif model_class is not None:
         raise ArchiveError("--model-class: expected --model-file with it, found none")
-    restore(loaded, "cpu", str(checkpoint), network)
-    return loaded.get(CLASSES)
+    restore(contents, "cpu", str(checkpoint), network)
+    return contents
 
 
 def _stage_files(
-    stage: Path,
-    checkpoint: Path,
-    settings: dict[str, Any],
-    labels: list[str] | None,
-    model_file: PathLike | None,
+    stage: Path, checkpoint: Path, contents: dict[str, Any], settings: dict[str, Any], model_file: PathLike | None
 ) -> None:
     """Lay out everything that the archive will hold, under names that are the same for every user."""
+    from simplenet.checkpoint.file import is_torch_file, write_checkpoint
+    from simplenet.checkpoint.keys import CLASSES
+
     extra = stage / "extra"
     shutil.copytree(_LIBRARY, extra / "simplenet", ignore=shutil.ignore_patterns(*_NOT_CARRIED))
-    if labels:
+    if labels := contents.get(CLASSES):
         (extra / LABELS_FILE).write_bytes(orjson.dumps({str(i): label for i, label in enumerate(labels)}))
-    shutil.copyfile(checkpoint, stage / CHECKPOINT_FILE)
+    if is_torch_file(checkpoint):
+        shutil.copyfile(checkpoint, stage / CHECKPOINT_FILE)
+    else:  # a .safetensors, which a stock TorchServe cannot read, or another archive
+        write_checkpoint(contents, stage / CHECKPOINT_FILE)
     shutil.copyfile(resource(f"handlers/{HANDLER}"), stage / HANDLER)
     (stage / MODEL_CONFIG_FILE).write_text(yaml.safe_dump(settings))
     if model_file is not None:
@@ -139,7 +148,7 @@ def _stage_files(
     (stage / "out").mkdir()
 
 
-def _run_archiver(stage: Path, model_name: str, version: str, model_file: str | None) -> None:
+def _run_archiver(stage: Path, model_name: str, version: str, model_file: str | None) -> Path:
     command = [
         *(sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "zip-store"),
         *("--model-name", model_name, "--version", version, "--export-path", "out"),
@@ -148,16 +157,17 @@ def _run_archiver(stage: Path, model_name: str, version: str, model_file: str | 
         *(("--model-file", model_file) if model_file else ()),
     ]
     environment = {**os.environ, "TMPDIR": str(stage / "tmp")}
-    done = subprocess.run(command, cwd=stage, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ArchiveError(f"torch-model-archiver failed: {last_line(done.stderr)}")
+    archiver = subprocess.run(command, cwd=stage, env=environment, capture_output=True, text=True, check=False)
+    if archiver.returncode:
+        raise ArchiveError(f"torch-model-archiver failed: {last_line(archiver.stderr)}")
+    return stage / "out" / f"{model_name}.mar"
 
 
 def _try_loading(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         file.extractall(folder)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
+    trial = subprocess.run(
         [sys.executable, "-c", _TRIAL],
         cwd=folder,
         env=environment,
@@ -165,13 +175,13 @@ def _try_loading(archive: Path, folder: Path) -> None:
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise ArchiveError(f"{archive.name}: the finished archive does not load: {last_line(done.stderr)}")
+    if trial.returncode:
+        raise ArchiveError(f"{archive.name}: the finished archive does not load: {last_line(trial.stderr)}")
 
 
-def _place(made: Path, target: Path, force: bool) -> None:
+def _place(packed: Path, target: Path, force: bool) -> None:
     try:
-        with made.open("rb") as source, atomic_write(target, overwrite=force) as file:
+        with packed.open("rb") as source, atomic_write(target, overwrite=force) as file:
             shutil.copyfileobj(source, file, 2**20)
     except FileExistsError as error:
         raise ArchiveError(f"{target}: exists already; give --force to replace it") from error

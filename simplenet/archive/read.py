@@ -22,6 +22,13 @@ def read_archive(path: PathLike) -> Archive:
     Raises:
         ArchiveError: it is no archive, or a damaged one, or has no manifest, model-config or checkpoint.
         CheckpointError: the checkpoint in it is refused.
+
+    Example:
+        >>> from simplenet import SimpleNet, create_archive, save_for_inference
+        >>> save_for_inference(SimpleNet(4, 8, 3), "model.pt")
+        >>> archive = read_archive(create_archive("model.pt", model_name="tiny", export_path="read"))
+        >>> archive.model_name, archive.version, archive.checkpoint["model_config"]["num_classes"]
+        ('tiny', '1.0', 3)
     """
     from simplenet.checkpoint.file import read_checkpoint
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,46 +12,128 @@ from simplenet.checkpoint.weights import read_weights
 from simplenet.paths import PathLike
 from simplenet.text import dtype_name
 
+ABSENT = object()  # the value of a field on the side that lacks it; None is a value
 _CHUNK = 2**22  # elements of a tensor that are compared at a time, in float64
 
 
-def diff(a: PathLike, b: PathLike) -> dict[str, Any]:
-    """Compare two files that hold weights, checkpoints or archives, as plain data.
+@dataclass(frozen=True)
+class FieldChange:
+    """A field of the config, the metadata or the classes that differs."""
 
-    Returns:
-        `model_config` and `metadata`: for each field that differs `{"a": value, "b": value}`, without the side that
-        lacks it; nested fields by dotted names. `classes`: the same pair where the labels differ, or empty.
-        `layers`: for each weight that differs a dict with
-        `change`: `moved`, `reshaped`, `only in a` or `only in b`;
-        `shape` and `dtype`: one, or a pair where they differ;
-        and where it moved `distance`: ||b - a|| / ||a|| (L2; infinite from all zeros), `largest`: the largest
-        absolute change of an element, `changed`: the share of elements that changed, 0..1.
-        `same`: the names of the weights that are equal, in value and dtype.
+    a: Any = ABSENT
+    b: Any = ABSENT
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{"a": value, "b": value}`, without the side that lacks the field."""
+        return {side: value for side, value in (("a", self.a), ("b", self.b)) if value is not ABSENT}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape and dtype of a weight."""
+
+    shape: list[int]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How far the elements of a weight moved, computed in float64; two NaN in one place are no change."""
+
+    distance: float  # ||b - a|| / ||a|| (L2); infinite from all zeros
+    largest: float  # absolute change of an element
+    changed: float  # share of the elements, 0..1
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """A weight that differs."""
+
+    a: Layout | None  # None where the file lacks it
+    b: Layout | None
+    movement: Movement | None = None  # where both have it in the same shape
+
+    @property
+    def change(self) -> str:
+        """`moved`, `reshaped`, `only in a` or `only in b`."""
+        if self.a is None or self.b is None:
+            return "only in b" if self.a is None else "only in a"
+        return "moved" if self.movement else "reshaped"
+
+    @property
+    def shapes(self) -> list[list[int]]:
+        """One shape, or two where they differ."""
+        return _distinct([layout.shape for layout in (self.a, self.b) if layout])
+
+    @property
+    def dtypes(self) -> list[str]:
+        """One dtype, or two where they differ."""
+        return _distinct([layout.dtype for layout in (self.a, self.b) if layout])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The change as plain data; a shape or dtype is a pair where the two differ."""
+        return {
+            "change": self.change,
+            "shape": _one_or_pair(self.shapes),
+            "dtype": _one_or_pair(self.dtypes),
+            **(asdict(self.movement) if self.movement else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between two files; nested fields have dotted names."""
+
+    model_config: dict[str, FieldChange]
+    metadata: dict[str, FieldChange]
+    classes: FieldChange | None  # where the labels differ
+    layers: dict[str, LayerChange]  # the weights that differ
+    same: tuple[str, ...]  # names of the weights that are equal, in value and dtype
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain data, for JSON."""
+        return {
+            "model_config": {name: change.to_dict() for name, change in self.model_config.items()},
+            "metadata": {name: change.to_dict() for name, change in self.metadata.items()},
+            "classes": self.classes.to_dict() if self.classes else {},
+            "layers": {name: change.to_dict() for name, change in self.layers.items()},
+            "same": list(self.same),
+        }
+
+
+def diff(a: PathLike, b: PathLike) -> Comparison:
+    """Compare two files that hold weights, checkpoints or archives.
 
     Raises:
         CheckpointError: a file cannot be read, or its weights are not the ones that were saved.
+
+    Example:
+        >>> torch.save({"bias": torch.tensor([3.0, 4.0])}, "a.pt")
+        >>> torch.save({"bias": torch.tensor([3.0, 4.5])}, "b.pt")
+        >>> diff("a.pt", "b.pt").layers["bias"].movement
+        Movement(distance=0.1, largest=0.5, changed=0.5)
     """
     first, second = read_weights(a, mapped=True), read_weights(b, mapped=True)
-    layers = _layers(first.state_dict, second.state_dict)
-    labels = ({CLASSES: found} if (found := one.checkpoint.get(CLASSES)) else {} for one in (first, second))
-    return {
-        "model_config": _differences(first.model_config or {}, second.model_config or {}),
-        "metadata": _differences(first.metadata, second.metadata),
-        "classes": _differences(*labels).get(CLASSES, {}),
-        "layers": layers,
-        "same": [name for name in first.state_dict if name not in layers],
-    }
+    layers = _layer_changes(first.state_dict, second.state_dict)
+    labels = ({CLASSES: names} if (names := file.checkpoint.get(CLASSES)) else {} for file in (first, second))
+    return Comparison(
+        model_config=_field_changes(first.model_config or {}, second.model_config or {}),
+        metadata=_field_changes(first.metadata, second.metadata),
+        classes=_field_changes(*labels).get(CLASSES),
+        layers=layers,
+        same=tuple(name for name in first.state_dict if name not in layers),
+    )
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The entries that differ, as {"a": value, "b": value}; a side that has none has no value."""
+def _field_changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, FieldChange]:
     first, second = dict(_fields(a)), dict(_fields(b))
-    found: dict[str, dict[str, Any]] = {}
-    for key in {**first, **second}:
-        sides = {side: entries[key] for side, entries in (("a", first), ("b", second)) if key in entries}
-        if len(sides) == 1 or repr(sides["a"]) != repr(sides["b"]):  # a tensor or a NaN has no simple !=
-            found[key] = sides
-    return found
+    changes = {key: FieldChange(first.get(key, ABSENT), second.get(key, ABSENT)) for key in {**first, **second}}
+    return {key: change for key, change in changes.items() if _differs(change)}
+
+
+def _differs(change: FieldChange) -> bool:
+    lacking = change.a is ABSENT or change.b is ABSENT
+    return lacking or repr(change.a) != repr(change.b)  # a tensor or a NaN has no simple !=
 
 
 def _fields(value: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -61,34 +144,25 @@ def _fields(value: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", list(item) if isinstance(item, tuple) else item
 
 
-def _layers(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
-    """The weights that differ, in the form of `diff`."""
-    layers = {}
-    for name in {**a, **b}:
-        if name in a and name in b:
-            change = _change(a[name], b[name])
-        else:
-            side, there = ("a", a[name]) if name in a else ("b", b[name])
-            change = {"change": f"only in {side}", "shape": list(there.shape), "dtype": dtype_name(there.dtype)}
-        if change:
-            layers[name] = change
-    return layers
+def _layer_changes(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> dict[str, LayerChange]:
+    """The weights that differ, those of `a` first."""
+    changes = ((name, _layer_change(a.get(name), b.get(name))) for name in {**a, **b})
+    return {name: change for name, change in changes if change}
 
 
-def _change(a: torch.Tensor, b: torch.Tensor) -> dict[str, Any]:
-    """How one weight that is in both differs, in the form of `diff`; empty if it does not."""
-    dtypes = dtype_name(a.dtype), dtype_name(b.dtype)
-    dtype = dtypes[0] if dtypes[0] == dtypes[1] else list(dtypes)
-    if a.shape != b.shape:
-        return {"change": "reshaped", "shape": [list(a.shape), list(b.shape)], "dtype": dtype}
-    moved = _moved(a, b)
-    if not moved["changed"] and isinstance(dtype, str):
-        return {}
-    return {"change": "moved", "shape": list(a.shape), "dtype": dtype, **moved}
+def _layer_change(a: torch.Tensor | None, b: torch.Tensor | None) -> LayerChange | None:
+    """How one weight differs; None if it does not."""
+    if a is None or b is None or a.shape != b.shape:
+        return LayerChange(_layout(a), _layout(b))
+    movement = _movement(a, b)
+    return LayerChange(_layout(a), _layout(b), movement) if movement.changed or a.dtype != b.dtype else None
 
 
-def _moved(a: torch.Tensor, b: torch.Tensor) -> dict[str, float]:
-    """How far the elements moved, summed in float64; two NaN in one place are no change."""
+def _layout(weight: torch.Tensor | None) -> Layout | None:
+    return None if weight is None else Layout(list(weight.shape), dtype_name(weight.dtype))
+
+
+def _movement(a: torch.Tensor, b: torch.Tensor) -> Movement:
     wide = torch.complex128 if a.is_complex() or b.is_complex() else torch.float64
     squares = origin = largest = 0.0
     changed = 0
@@ -102,4 +176,12 @@ def _moved(a: torch.Tensor, b: torch.Tensor) -> dict[str, float]:
             largest = float(torch.maximum(moves.max(), torch.tensor(largest, dtype=moves.dtype)))
             changed += int(differs.sum())
     distance = math.sqrt(squares) / math.sqrt(origin) if origin else (math.inf if squares else 0.0)
-    return {"distance": distance, "largest": largest, "changed": changed / max(a.numel(), 1)}
+    return Movement(distance, largest, changed / max(a.numel(), 1))
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    return values[:1] if values[0] == values[-1] else values
+
+
+def _one_or_pair(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values

@@ -17,6 +17,8 @@ import orjson
 import torch
 
 from simplenet.atomic import atomic_write
+from simplenet.checkpoint.format_version import require_known_format
+from simplenet.checkpoint.keys import METADATA
 from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from simplenet.errors import (
     CheckpointError,
@@ -25,7 +27,7 @@ from simplenet.errors import (
     TruncatedCheckpointError,
     UnsafeCheckpointError,
 )
-from simplenet.manifest import DAMAGED_ZIP, MANIFEST
+from simplenet.manifest import DAMAGED_ZIP, MANIFEST, is_archive
 from simplenet.paths import PathLike
 from simplenet.text import first_line
 
@@ -57,8 +59,14 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
         CheckpointNotFoundError: there is no such file.
         TruncatedCheckpointError: the file ends too early.
         UnsafeCheckpointError: a pickle that would run code.
+        LaterFormatError: a checkpoint of a later format than this version reads.
         NotACheckpointError: a file of another kind.
         CheckpointError: there is no such device here.
+
+    Example:
+        >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
+        >>> read_checkpoint("bias.safetensors")
+        {'model_state_dict': {'bias': tensor([0., 0.])}}
     """
     file = Path(path)
     if not file.exists():
@@ -71,6 +79,18 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
             return read_safetensors(file, device, mapped=mapped)
         stream.seek(0)
         return _load(stream, device, str(file), file if mapped else None)
+
+
+def is_torch_file(path: PathLike) -> bool:
+    """Whether a readable checkpoint was written by torch.save, and is neither a `.safetensors` nor in an archive.
+
+    Example:
+        >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
+        >>> is_torch_file("bias.safetensors")
+        False
+    """
+    with Path(path).open("rb") as stream:
+        return not is_safetensors(stream.read(9)) and not is_archive(path)
 
 
 def checked_device(device: str | torch.device, source: str) -> torch.device:
@@ -117,6 +137,7 @@ def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path
         raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {first_line(error)}") from error
     if not isinstance(loaded, dict):
         raise NotACheckpointError(f"{source}: expected a dict, found {type(loaded).__name__}")
+    require_known_format(loaded.get(METADATA), source)
     _require_honest(loaded, source)
     return loaded
 
@@ -161,7 +182,7 @@ def _require_honest(value: Any, source: str, where: str = "") -> None:
 
 def _unsafe_globals(stream: IO[bytes]) -> list[str]:
     """Names that the pickle would import and that no tensor needs, read from its opcodes without running one."""
-    found: set[str] = set()
+    names: set[str] = set()
     strings: list[str] = []
     try:
         if stream.read(4) == _ZIP:
@@ -171,9 +192,9 @@ def _unsafe_globals(stream: IO[bytes]) -> list[str]:
         while True:  # a legacy file is several pickles in a row
             for opcode, argument, _ in pickletools.genops(stream):
                 if opcode.name == "GLOBAL":
-                    found.add(str(argument).replace(" ", "."))
+                    names.add(str(argument).replace(" ", "."))
                 elif opcode.name == "STACK_GLOBAL":
-                    found.add(".".join(strings[-2:]))
+                    names.add(".".join(strings[-2:]))
                 elif isinstance(argument, str):
                     strings.append(argument)
             if not stream.read(1):
@@ -184,4 +205,4 @@ def _unsafe_globals(stream: IO[bytes]) -> list[str]:
     finally:
         stream.seek(0)
     harmless = ("torch.", "collections.OrderedDict", "numpy.")
-    return sorted(name for name in found if not name.startswith(harmless) or name.startswith("torch.nn.modules"))
+    return sorted(name for name in names if not name.startswith(harmless) or name.startswith("torch.nn.modules"))

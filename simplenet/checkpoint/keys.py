@@ -1,11 +1,5 @@
 """The keys of a checkpoint, defined once."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from simplenet.errors import NotACheckpointError
-from simplenet.text import quoted
-
 CURRENT_FORMAT = 1  # what this library writes as FORMAT_VERSION, and the latest that it reads
 
 MODEL_STATE_DICT = "model_state_dict"
@@ -29,19 +23,3 @@ TIMESTAMP = "timestamp"
 PYTORCH_VERSION = "pytorch_version"
 PARENT_HASH = "parent_hash"
 CERTIFICATE = "certificate"
-
-
-def require(
-    checkpoint: Mapping[str, Any], source: str, *keys: str, saved_with: str = "save_for_inference"
-) -> list[Any]:
-    """The values of `keys`, which a file from the public function `saved_with` has.
-
-    Raises:
-        NotACheckpointError: names the missing ones and those that are there.
-    """
-    if missing := [key for key in keys if key not in checkpoint]:
-        raise NotACheckpointError(
-            f"{source}: missing {quoted(missing)}; found {quoted(sorted(map(str, checkpoint)))}; "
-            f"save it with simplenet.{saved_with}"
-        )
-    return [checkpoint[key] for key in keys]

@@ -13,9 +13,9 @@ _ORIGIN = "loaded_content_hash"  # an attribute of the module, so that a copy of
 
 def remember_origin(model: nn.Module, metadata: Any) -> None:
     """Note the content hash in a checkpoint's metadata, if there is one, on the network that was loaded from it."""
-    found = metadata.get(CONTENT_HASH) if isinstance(metadata, Mapping) else None
-    if isinstance(found, str):
-        setattr(bare_network(model), _ORIGIN, found)
+    stored_hash = metadata.get(CONTENT_HASH) if isinstance(metadata, Mapping) else None
+    if isinstance(stored_hash, str):
+        setattr(bare_network(model), _ORIGIN, stored_hash)
 
 
 def origin_of(model: nn.Module) -> str | None:

@@ -1,11 +1,10 @@
 """Load a network to predict with, rebuilt from what its file says and verified.
 
-Which one to use:
-
-- `load_model_for_inference` for what `save_for_inference` wrote: everything is verified, or it is refused.
-- `smart_load` for the same files and for plain state_dicts of a SimpleNet; it picks the best device by itself.
-- `safe_load_model` for a class of your own, for a file from elsewhere, or to load what fits (`strict=False`).
-- `load_checkpoint_for_training` to resume training; `load_pretrained_backbone` to start a new network from another.
+Which loader to use: `load_model_for_inference` for a file that `save_for_inference` wrote; it verifies everything and
+refuses the file otherwise. `smart_load` for the same files and for the plain state_dict of a SimpleNet; it picks the
+best device by itself. `safe_load_model` for a class of your own, for a file from elsewhere, or to load only what fits
+(`strict=False`). `load_checkpoint_for_training` resumes training, `load_pretrained_backbone` starts a new network from
+the layers of another, and `load_from_s3` is `load_model_for_inference` for an object in a bucket.
 """
 
 import logging
@@ -15,14 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from simplenet.checkpoint.entries import required_entries
 from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT, require
+from simplenet.checkpoint.keys import CLASSES, GOLDEN, MODEL_CONFIG
 from simplenet.checkpoint.lineage import remember_origin
+from simplenet.checkpoint.rebuild import rebuild, unfilled_model
 from simplenet.checkpoint.state_dict import load_matching, load_weights
+from simplenet.checkpoint.verify import verified_parts
 from simplenet.checkpoint.weights import Weights, read_weights
 from simplenet.errors import ConfigError, NotACheckpointError
-from simplenet.integrity import verify_golden, verify_hash
-from simplenet.model import ARCHITECTURE, DEFAULT_ARCHITECTURE, SimpleNet, build_model
+from simplenet.golden import verify_golden
+from simplenet.model import build_model
 from simplenet.paths import PathLike
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,13 @@ def load_model_for_inference(filepath: PathLike, device: str | torch.device = "c
     Raises:
         CheckpointError: one of its kinds, naming what is wrong.
         ConfigError: the stored model_config cannot rebuild the network.
+
+    Example:
+        >>> from simplenet import SimpleNet, save_for_inference
+        >>> save_for_inference(SimpleNet(4, 8, 3), "model.pt")
+        >>> model = load_model_for_inference("model.pt")
+        >>> model(torch.rand(2, 4)).shape
+        torch.Size([2, 3])
     """
     return restore(read_checkpoint(filepath, device), device, str(filepath))
 
@@ -46,14 +55,20 @@ def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
 
     Raises:
         CheckpointError: one of its kinds.
-        ConfigError: the file says nothing of its model_config and the weights fit no SimpleNet.
+        ConfigError: the file has no model_config and the weights fit no SimpleNet.
+
+    Example:
+        >>> from simplenet import SimpleNet
+        >>> torch.save(SimpleNet(4, 8, 3).state_dict(), "weights.pt")
+        >>> model, device = smart_load("weights.pt")
+        >>> model.config
+        ModelConfig(input_size=4, hidden_size=8, num_classes=3)
     """
     device = best_device()
     weights = read_weights(filepath, device)
     if weights.model_config is None:
         raise ConfigError(f"{filepath}: no model_config, and the weights fit no SimpleNet; use safe_load_model")
-    model = unfilled_model(weights.model_config)
-    load_weights(model, weights.state_dict, weights.source)
+    model = rebuild(weights.model_config, weights.state_dict, weights.source)
     remember_origin(model, weights.metadata)
     return model.to(device).eval(), device
 
@@ -66,7 +81,7 @@ def safe_load_model(
     Args:
         model_class: built with the stored model_config; without one, with what the weights' shapes say, or else with
             its defaults.
-        filepath: a checkpoint of ours, a plain state_dict or a .safetensors; names may carry `module.` or `_orig_mod.`.
+        filepath: a checkpoint, a plain state_dict or a .safetensors; names may carry `module.` or `_orig_mod.`.
         device: where the network goes.
         strict: refuse missing, unexpected and misshapen weights, and keep the dtype of the others; otherwise take
             what fits, into the dtype of the class, and log what does not.
@@ -77,6 +92,11 @@ def safe_load_model(
     Raises:
         CheckpointError: one of its kinds, naming what is wrong.
         ConfigError: the stored model_config does not fit the class.
+
+    Example:
+        >>> torch.save(nn.DataParallel(nn.Linear(4, 3)).state_dict(), "from-elsewhere.pt")
+        >>> safe_load_model(lambda: nn.Linear(4, 3), "from-elsewhere.pt")
+        Linear(in_features=4, out_features=3, bias=True)
     """
     weights = read_weights(filepath, device)
     model = _build(model_class, weights, unfilled_model if strict else build_model)
@@ -100,39 +120,13 @@ def restore(
 ) -> nn.Module:
     """Rebuild and verify the network of a loaded checkpoint; `network` is its class where it is not registered."""
     state_dict, config, metadata = verified_parts(checkpoint, source)
-    model = unfilled_model(config, network)
-    load_weights(model, state_dict, source)
+    model = rebuild(config, state_dict, source, network)
     model.to(device).eval()
-    (golden,) = require(checkpoint, source, GOLDEN)
+    (golden,) = required_entries(checkpoint, source, GOLDEN)
     verify_golden(model, golden, source)
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     remember_origin(model, metadata)
     return model
-
-
-def verified_parts(checkpoint: Mapping[str, Any], source: str) -> tuple[dict[str, torch.Tensor], Any, dict[str, Any]]:
-    """The state_dict, whose hash was verified, the model_config and the metadata of a loaded checkpoint.
-
-    Raises:
-        CheckpointError: one is missing, or the weights are not the ones that were saved.
-    """
-    state_dict, config, metadata = require(checkpoint, source, MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(CONTENT_HASH), str):
-        raise NotACheckpointError(f"{source}: metadata[{CONTENT_HASH!r}]: expected a SHA-256, found none")
-    verify_hash(state_dict, metadata[CONTENT_HASH], source)
-    return state_dict, config, metadata
-
-
-def unfilled_model(config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:
-    """Build a network that `load_weights` is going to assign every weight to.
-
-    A SimpleNet takes no memory of its own: neither twice that of its weights, nor what a config of absurd sizes asks.
-    Other networks may have tensors that no checkpoint holds.
-    """
-    named = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
-    ours = network is SimpleNet or (network is None and named == DEFAULT_ARCHITECTURE)
-    with torch.device("meta" if ours else "cpu"):
-        return build_model(config, network)
 
 
 def best_device() -> torch.device:
@@ -156,7 +150,7 @@ def _build(model_class: Callable[..., nn.Module], weights: Weights, build: Calla
         try:
             return build(weights.model_config, model_class)
         except ConfigError:
-            if weights.model_config is weights.checkpoint.get(MODEL_CONFIG):  # what was inferred need not fit the class
+            if weights.model_config is weights.checkpoint.get(MODEL_CONFIG):  # an inferred one need not fit the class
                 raise
     try:
         return model_class()

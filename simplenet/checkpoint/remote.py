@@ -15,6 +15,10 @@ def save_to_s3(model: nn.Module, bucket_name: str, key: str) -> None:
     Raises:
         CheckpointError, ConfigError: the network cannot be saved.
         StorageError: it cannot be stored.
+
+    Example:
+        >>> from simplenet import SimpleNet
+        >>> save_to_s3(SimpleNet(4, 8, 3), "models", "digits.pt")  # doctest: +SKIP
     """
     with local_output(_address(bucket_name, key)) as path:
         save_for_inference(model, path)
@@ -26,6 +30,9 @@ def load_from_s3(bucket_name: str, key: str, device: str | torch.device = "cpu")
     Raises:
         StorageError: it cannot be fetched.
         CheckpointError, ConfigError: what came is not a checkpoint that can be rebuilt.
+
+    Example:
+        >>> model = load_from_s3("models", "digits.pt", device="cpu")  # doctest: +SKIP
     """
     with local_copy(_address(bucket_name, key)) as path:
         return load_model_for_inference(path, device)

@@ -17,16 +17,15 @@ from simplenet.checkpoint.keys import (
     SCALER_STATE_DICT,
     SCHEDULER_STATE_DICT,
 )
+from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.safetensors_file import SUFFIX
 from simplenet.checkpoint.save import inference_checkpoint
-from simplenet.checkpoint.state_dict import load_weights
 from simplenet.checkpoint.weights import Weights, read_weights
 from simplenet.errors import CheckpointError, ConfigError
-from simplenet.integrity import verify_golden
-from simplenet.model import build_model
+from simplenet.golden import verify_golden
 from simplenet.paths import PathLike
 
-REPAIRS = "repairs"  # the key of the metadata that says what was done
+REPAIRS = "repairs"  # the key of the metadata that lists what was repaired
 _TRAINING_STATE = (OPTIMIZER_STATE_DICT, SCHEDULER_STATE_DICT, SCALER_STATE_DICT, EPOCH, LOSS, RNG_STATE)
 
 
@@ -40,11 +39,22 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
         model_config: of the network, where the file has none and its weights fit no SimpleNet.
 
     Returns:
-        What was done, a line each; the metadata keeps them too.
+        The repairs, one line each; the metadata keeps them too.
 
     Raises:
         CheckpointError: the file cannot be read or repaired.
         ConfigError: it has no model_config and none can be inferred.
+
+    Example:
+        >>> import torch
+        >>> from simplenet import SimpleNet
+        >>> torch.save(SimpleNet(4, 8, 3).state_dict(), "weights.pt")
+        >>> for line in repair("weights.pt", "whole.safetensors"):
+        ...     print(line)
+        added the model_config {'input_size': 4, 'hidden_size': 8, 'num_classes': 3}
+        added the content hash
+        added golden samples of random rows
+        converted .pt to .safetensors
     """
     if Path(target).exists() and Path(target).samefile(source):
         raise CheckpointError(f"{target}: expected another file than the input, found the same")
@@ -52,23 +62,23 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
     config = weights.model_config or model_config
     if config is None:
         raise ConfigError(f"{source}: no model_config, and the weights fit no SimpleNet; name it with --model-config")
-    model = build_model(config)
-    load_weights(model, weights.state_dict, weights.source)
+    model = rebuild(config, weights.state_dict, weights.source)
     golden = weights.checkpoint.get(GOLDEN)
     if golden is not None:
         verify_golden(model, golden, weights.source)
     kept = _training_state(weights, Path(target))
-    done = _changes(weights, config, kept, Path(source), Path(target))
-    metadata = {**weights.metadata, REPAIRS: [*weights.metadata.get(REPAIRS, []), *done]}
-    made = inference_checkpoint(
+    repairs = _repairs(weights, config, kept, Path(source), Path(target))
+    earlier = weights.metadata.get(REPAIRS)
+    metadata = {**weights.metadata, REPAIRS: [*(earlier if isinstance(earlier, list) else []), *repairs]}
+    whole = inference_checkpoint(
         model,
         metadata,
         model_config=config,
         classes=weights.checkpoint.get(CLASSES),
         golden_inputs=golden["inputs"] if golden is not None else None,
     )
-    write_checkpoint({**kept, **made}, target)
-    return done
+    write_checkpoint({**kept, **whole}, target)
+    return repairs
 
 
 def _training_state(weights: Weights, target: Path) -> dict[str, Any]:
@@ -78,23 +88,23 @@ def _training_state(weights: Weights, target: Path) -> dict[str, Any]:
     return {key: weights.checkpoint[key] for key in _TRAINING_STATE if key in weights.checkpoint}
 
 
-def _changes(
+def _repairs(
     weights: Weights, config: Mapping[str, Any], kept: Mapping[str, Any], source: Path, target: Path
 ) -> list[str]:
-    done = []
-    if weights.wrapped:
-        done.append(f"named {next(iter(weights.state_dict))!r} what was {weights.wrapped!r}, and so on")
+    repairs = []
+    if weights.stored_name:
+        repairs.append(f"named {next(iter(weights.state_dict))!r} what was {weights.stored_name!r}, and so on")
     if MODEL_CONFIG not in weights.checkpoint:
-        done.append(f"added the model_config {dict(config)}")
+        repairs.append(f"added the model_config {dict(config)}")
     if CONTENT_HASH not in weights.metadata:
-        done.append("added the content hash")
-    elif weights.wrapped:
-        done.append("computed the content hash anew, over the new names")
+        repairs.append("added the content hash")
+    elif weights.stored_name:
+        repairs.append("recomputed the content hash over the new names")
     if GOLDEN not in weights.checkpoint:
-        done.append("added golden samples of random rows")
+        repairs.append("added golden samples of random rows")
     if source.suffix != target.suffix:
-        done.append(f"converted {source.suffix or 'a file'} to {target.suffix}")
+        repairs.append(f"converted {source.suffix or 'a file'} to {target.suffix}")
     lost = [key for key in _TRAINING_STATE if key in weights.checkpoint and key not in kept]
     if lost:
-        done.append(f"left out what only resuming needs: {', '.join(lost)}")
-    return done
+        repairs.append(f"left out what only resuming needs: {', '.join(lost)}")
+    return repairs

@@ -16,9 +16,10 @@ import orjson
 import torch
 
 from simplenet.atomic import atomic_write
+from simplenet.checkpoint.format_version import require_known_format
 from simplenet.checkpoint.keys import CLASSES, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
+from simplenet.content_hash import tensor_bytes
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
-from simplenet.integrity import tensor_bytes
 
 SUFFIX = ".safetensors"
 _MAX_HEADER = 100_000_000  # bytes; the format's own limit
@@ -86,6 +87,7 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
 
     Raises:
         TruncatedCheckpointError: the file ends too early.
+        LaterFormatError: the checkpoint is of a later format than this version reads.
         NotACheckpointError: the header is damaged.
     """
     try:
@@ -103,6 +105,7 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
         raise kind(f"{path}: not a whole .safetensors file: {error}") from error
     try:
         entries = {key: orjson.loads(header[key]) for key in (MODEL_CONFIG, METADATA, CLASSES, GOLDEN) if key in header}
+        require_known_format(entries.get(METADATA), str(path))  # before the form of the golden samples matters
         if GOLDEN in entries:
             entries[GOLDEN] = {name: _unpack(packed) for name, packed in entries[GOLDEN].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:

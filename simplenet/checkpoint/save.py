@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from simplenet.checkpoint.entries import plain_data
 from simplenet.checkpoint.file import write_checkpoint
 from simplenet.checkpoint.keys import (
     CLASSES,
@@ -22,8 +23,9 @@ from simplenet.checkpoint.keys import (
     TIMESTAMP,
 )
 from simplenet.checkpoint.lineage import origin_of
+from simplenet.content_hash import content_hash
 from simplenet.errors import CheckpointError, ConfigError
-from simplenet.integrity import content_hash, make_golden, random_rows
+from simplenet.golden import make_golden, random_rows
 from simplenet.model import ARCHITECTURE, SimpleNet, bare_network, model_config_of
 from simplenet.paths import PathLike
 
@@ -49,8 +51,15 @@ def save_for_inference(
         golden_inputs: `(samples, input_size)` float, real rows to record; random ones by default.
 
     Raises:
-        CheckpointError: metadata or classes cannot be stored, or the network answers NaN.
+        CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
         ConfigError: the network carries no model_config and none is given.
+
+    Example:
+        >>> model = SimpleNet(input_size=4, hidden_size=8, num_classes=3)
+        >>> save_for_inference(model, "model.pt", {"accuracy": 0.97}, classes=["ant", "bee", "cat"])
+        >>> from simplenet import load_model_for_inference
+        >>> torch.equal(load_model_for_inference("model.pt").fc1.weight, model.fc1.weight)
+        True
     """
     write_checkpoint(
         inference_checkpoint(model, metadata, model_config=model_config, classes=classes, golden_inputs=golden_inputs),
@@ -76,46 +85,31 @@ def inference_checkpoint(
             raise ConfigError("model_config has no 'input_size' to make golden samples of; pass golden_inputs=")
         golden_inputs = random_rows(config["input_size"])
     golden = make_golden(model, golden_inputs)
-    if classes is not None and len(classes) != golden["logits"].shape[1]:
-        raise CheckpointError(f"classes: expected {golden['logits'].shape[1]} labels, found {len(classes)}")
+    labels = {} if classes is None else {CLASSES: _labels(classes, golden["logits"].shape[1])}
     state_dict = {name: _compact(tensor) for name, tensor in model.state_dict().items()}
     own_hash, parent_hash = content_hash(state_dict), origin_of(model)
-    checkpoint: dict[str, Any] = {
+    return {
         MODEL_STATE_DICT: state_dict,
-        MODEL_CONFIG: plain(config, "model_config"),
+        MODEL_CONFIG: plain_data(config, "model_config"),
         METADATA: {
             **({PARENT_HASH: parent_hash} if parent_hash not in (None, own_hash) else {}),
-            **plain(dict(metadata or {}), "metadata"),
+            **plain_data(dict(metadata or {}), "metadata"),
             FORMAT_VERSION: CURRENT_FORMAT,
             TIMESTAMP: datetime.now(timezone.utc).isoformat(timespec="seconds"),
             PYTORCH_VERSION: str(torch.__version__),
             CONTENT_HASH: own_hash,
         },
         GOLDEN: golden,
+        **labels,
     }
-    if classes is not None:
-        checkpoint[CLASSES] = [str(label) for label in classes]
-    return checkpoint
 
 
-def plain(value: Any, where: str) -> Any:
-    """The value as plain data that loads without pickle: None, bool, int, float, str, lists, tuples and dicts.
-
-    Raises:
-        CheckpointError: names the entry that is of another kind.
-    """
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, str):  # torch.__version__ is of a class of its own
-        return str.__str__(value)
-    if isinstance(value, Mapping):
-        return {plain(key, f"{where} key"): plain(item, f"{where}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy or torch scalar
-        return value.item()
-    raise CheckpointError(f"{where}: expected plain data (numbers, text, lists, dicts), found {type(value).__name__}")
+def _labels(classes: Sequence[str], expected: int) -> list[str]:
+    if not isinstance(classes, Sequence):
+        raise CheckpointError(f"classes: expected a list of labels, found {type(classes).__name__}")
+    if len(classes) != expected:
+        raise CheckpointError(f"classes: expected {expected} labels, found {len(classes)}")
+    return [str(label) for label in classes]
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A state_dict and a network: find it in what was read, take off the wrappers' names, check that it fits, load it."""
+"""A state_dict and a network: find it in what was read, check that it fits, load it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,16 @@ from simplenet.errors import CheckpointError, KeyMismatchError, NotACheckpointEr
 from simplenet.text import quoted
 
 _PLACES = (MODEL_STATE_DICT, "state_dict", "model")  # where checkpoints keep their state_dict
-_COMPILED, _PARALLEL = "_orig_mod", "module"  # what torch.compile and DistributedDataParallel put into names
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a lenient load did with each weight, by name."""
+    """What a lenient load did with each weight, by name.
+
+    Example:
+        >>> print(load_matching(nn.Linear(4, 3), {"weight": torch.zeros(3, 4)}, "weights.pt"))
+        loaded 'weight'; missing 'bias'; unexpected none; of another shape none
+    """
 
     loaded: tuple[str, ...]  # in the file and the network, in the same shape
     missing: tuple[str, ...]  # the network's, not in the file: left as they were
@@ -43,23 +47,6 @@ def find_state_dict(checkpoint: Mapping[str, Any], source: str) -> dict[str, tor
     raise NotACheckpointError(
         f"{source}: expected {quoted(_PLACES)} or a plain state_dict, found {quoted(sorted(map(str, checkpoint)))}"
     )
-
-
-def unwrapped(state_dict: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
-    """The weights under the bare network's names, without what torch.compile and DistributedDataParallel add.
-
-    Raises:
-        KeyMismatchError: two names become one.
-    """
-    names = {name: [part for part in name.split(".") if part != _COMPILED] for name in state_dict}
-    while names and all(len(parts) > 1 and parts[0] == _PARALLEL for parts in names.values()):
-        names = {name: parts[1:] for name, parts in names.items()}
-    bare = {".".join(parts): state_dict[name] for name, parts in names.items()}
-    if len(bare) != len(state_dict):
-        raise KeyMismatchError(
-            f"{source}: two weights have one name once {_COMPILED!r} and {_PARALLEL!r} are taken off"
-        )
-    return bare
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str, *, assign: bool = True) -> None:
@@ -106,19 +93,25 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
             f"missing {quoted(missing)}; unexpected {quoted(unexpected)}"
         )
     for name, tensor in wanted.items():
-        found = state_dict[name]
-        if tensor.shape != found.shape:
-            fitting = fitting_config(state_dict)
-            advice = f"; the model_config that fits is {fitting}" if fitting else ""
+        stored = state_dict[name]
+        if tensor.shape != stored.shape:
+            config = fitting_config(state_dict)
+            advice = f"; the model_config that fits is {config}" if config else ""
             raise ShapeMismatchError(
-                f"{source}: {name}: expected shape {tuple(tensor.shape)}, found {tuple(found.shape)}{advice}"
+                f"{source}: {name}: expected shape {tuple(tensor.shape)}, found {tuple(stored.shape)}{advice}"
             )
-        if tensor.dtype != found.dtype and not (tensor.is_floating_point() and found.is_floating_point()):
-            raise CheckpointError(f"{source}: {name}: expected {tensor.dtype}, found {found.dtype}")
+        if tensor.dtype != stored.dtype and not (tensor.is_floating_point() and stored.is_floating_point()):
+            raise CheckpointError(f"{source}: {name}: expected {tensor.dtype}, found {stored.dtype}")
 
 
 def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int] | None:
-    """The model_config of the SimpleNet that these weights fit, read off their shapes; None if they fit none."""
+    """The model_config of the SimpleNet that these weights fit, read off their shapes; None if they fit none.
+
+    Example:
+        >>> from simplenet.model import SimpleNet
+        >>> fitting_config(SimpleNet(4, 8, 3).state_dict())
+        {'input_size': 4, 'hidden_size': 8, 'num_classes': 3}
+    """
     if set(state_dict) != {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}:
         return None
     first, second = state_dict["fc1.weight"], state_dict["fc2.weight"]

@@ -19,21 +19,32 @@ def load_pretrained_backbone(model: nn.Module, pretrained_path: PathLike, freeze
 
     Returns:
         The same network.
+
+    Raises:
+        CheckpointError: the file cannot be read, or nothing in it matches the network.
+        ConfigError: the network has no layers.
+
+    Example:
+        >>> from simplenet import SimpleNet, save_for_inference
+        >>> save_for_inference(SimpleNet(4, 8, num_classes=10), "digits.pt")
+        >>> parity = load_pretrained_backbone(SimpleNet(4, 8, num_classes=2), "digits.pt", freeze=True)
+        >>> [name for name, parameter in parity.named_parameters() if parameter.requires_grad]
+        ['fc2.weight', 'fc2.bias']
     """
     logger.info("%s: %s", pretrained_path, transfer_backbone(model, pretrained_path, freeze))
     return model
 
 
 def transfer_backbone(model: nn.Module, pretrained_path: PathLike, freeze: bool = True) -> LoadReport:
-    """Take every weight that matches in name and shape, but for the classifier head, which stays new.
+    """Load every weight that matches in name and shape, except those of the classifier head, which stays new.
 
     Args:
         model: filled in place; its head (`fc2` of a SimpleNet, else the last layer with weights) may have another size.
         pretrained_path: any file that `safe_load_model` reads.
-        freeze: set `requires_grad` to False for what was taken, and for nothing else.
+        freeze: set `requires_grad` to False for the loaded weights, and for no others.
 
     Returns:
-        What was taken and what was left.
+        What was loaded and what was left.
 
     Raises:
         CheckpointError: the file cannot be read, or nothing in it matches the network.
@@ -58,6 +69,10 @@ def head_name(model: nn.Module) -> str:
 
     Raises:
         ConfigError: there is none.
+
+    Example:
+        >>> head_name(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
+        '2'
     """
     names = [name for name, child in model.named_children() if next(child.parameters(), None) is not None]
     if not names:

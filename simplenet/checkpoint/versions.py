@@ -1,4 +1,4 @@
-"""Versions of a network side by side: saved under names of their own, listed by age, compared layer by layer."""
+"""Versions of a network side by side: saved under names of their own, listed by age."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from simplenet.storage import StoredFile, is_remote, list_objects, local_copy, l
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".mar")  # of the files that a listing opens
 SHORT_HASH = 8  # hexadecimal digits
-_CHUNK = 2**22  # elements of a tensor that are compared at a time, in float64
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,15 @@ def save_versioned_model(
         The path or address of the file.
 
     Raises:
-        CheckpointError: metadata or classes cannot be stored, or the network answers NaN.
+        CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
         ConfigError: the network carries no model_config and none is given.
         StorageError: the file cannot be stored at the address.
+
+    Example:
+        >>> from simplenet import SimpleNet
+        >>> path = save_versioned_model(SimpleNet(4, 8, 3), {"accuracy": 0.97}, "versions")
+        >>> path.startswith("versions/model_"), path.endswith(".pt")
+        (True, True)
     """
     checkpoint = inference_checkpoint(model, metadata, **inference)
     own = checkpoint[METADATA]
@@ -73,6 +78,16 @@ def list_versions(folder: PathLike) -> list[Version]:
 
     Raises:
         StorageError: the folder cannot be listed.
+
+    Example:
+        >>> from simplenet import SimpleNet, load_model_for_inference
+        >>> first = save_versioned_model(SimpleNet(4, 8, 3), {"accuracy": 0.5}, "listed")
+        >>> model = load_model_for_inference(first)
+        >>> _ = nn.init.zeros_(model.fc2.bias)
+        >>> second = save_versioned_model(model, {"accuracy": 0.9}, "listed")
+        >>> parents = {version.accuracy: version.parent8 for version in list_versions("listed")}
+        >>> parents[0.5] is None, parents[0.9] in first
+        (True, True)
     """
     files = [file for file in list_objects(folder) if file.address.endswith(SUFFIXES)]
     dated = [(_version(file), file.modified) for file in files]

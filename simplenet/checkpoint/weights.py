@@ -8,20 +8,21 @@ import torch
 
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG
-from simplenet.checkpoint.state_dict import find_state_dict, fitting_config, unwrapped
-from simplenet.integrity import verify_hash
+from simplenet.checkpoint.prefixes import without_prefixes
+from simplenet.checkpoint.state_dict import find_state_dict, fitting_config
+from simplenet.content_hash import verify_hash
 from simplenet.paths import PathLike
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds, its names made those of the bare network."""
+    """What a file holds, under the bare network's names."""
 
     source: str
     state_dict: dict[str, torch.Tensor]
     model_config: dict[str, Any] | None  # stored, or else inferred from the shapes
     checkpoint: dict[str, Any]  # all that was in the file, as it was
-    wrapped: str | None  # the file's own name of the first weight, where it is another
+    stored_name: str | None  # the file's name for the first weight, where it is not the bare network's
     findings: tuple[str, ...]  # what is missing or unusual, each in one line
 
     @property
@@ -51,10 +52,10 @@ def weights_in(checkpoint: dict[str, Any], source: str) -> Weights:
         verify_hash(stored, stored_hash, source)
     else:
         findings.append("no content hash: whether the weights are whole cannot be known")
-    state_dict = unwrapped(stored, source)
-    wrapped = next(iter(stored)) if list(state_dict) != list(stored) else None
-    if wrapped:
-        findings.append(f"names are wrapped: {wrapped!r} stands for {next(iter(state_dict))!r}")
+    state_dict = without_prefixes(stored, source)
+    stored_name = next(iter(stored)) if list(state_dict) != list(stored) else None
+    if stored_name:
+        findings.append(f"names are wrapped: {stored_name!r} stands for {next(iter(state_dict))!r}")
     config = checkpoint.get(MODEL_CONFIG)
     if not isinstance(config, dict):
         config = fitting_config(state_dict)
@@ -62,4 +63,4 @@ def weights_in(checkpoint: dict[str, Any], source: str) -> Weights:
         findings.append(f"no model_config: {inferred}")
     if GOLDEN not in checkpoint:
         findings.append("no golden samples: whether the code still agrees cannot be known")
-    return Weights(source, state_dict, config, checkpoint, wrapped, tuple(findings))
+    return Weights(source, state_dict, config, checkpoint, stored_name, tuple(findings))

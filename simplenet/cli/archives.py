@@ -5,18 +5,20 @@ from typing import Annotated
 
 import typer
 
+from simplenet.archive.profile import DEFAULT_PROFILE
 from simplenet.cli.options import Profile
 from simplenet.paths import MODEL_STORE
+from simplenet.settings import DEFAULT_MODEL_NAME
 
 
 def archive(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint saved for inference: a path or an s3:// address.")],
-    model_name: Annotated[str, typer.Option(help="The name in the URL.")] = "simplenet",
+    model_name: Annotated[str, typer.Option(help="The name in the URL.")] = DEFAULT_MODEL_NAME,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     export_path: Annotated[str, typer.Option(help="The folder for the .mar, or s3://bucket/prefix.")] = str(
         MODEL_STORE
     ),
-    profile: Profile = "throughput",
+    profile: Profile = DEFAULT_PROFILE,
     model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network.")] = None,
     model_class: Annotated[str | None, typer.Option(help="The class in --model-file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing archive.")] = False,
@@ -26,9 +28,9 @@ def archive(
     from simplenet.storage import local_copy, local_folder
 
     with local_copy(checkpoint) as file, local_folder(export_path, replace=force) as folder:
-        made = create_archive(
+        packed = create_archive(
             file, model_name=model_name, version=version, export_path=folder, profile=profile,
             model_file=model_file, model_class=model_class, force=force,
         )  # fmt: skip
-        size = made.stat().st_size
-    typer.echo(f"wrote {export_path.rstrip('/')}/{made.name} ({size:,} bytes): {model_name} {version}")
+        size = packed.stat().st_size
+    typer.echo(f"wrote {export_path.rstrip('/')}/{packed.name} ({size:,} bytes): {model_name} {version}")

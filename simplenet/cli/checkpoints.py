@@ -1,5 +1,6 @@
 """The verbs that look at checkpoints, compare them, and write others: inspect, list, diff, certify, repair."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,16 +16,17 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Verify and describe a checkpoint or a .mar; nothing from it is executed."""
-    from simplenet.inspection import describe, require_whole
+    from simplenet.checkpoint.verify import require_whole
+    from simplenet.inspection import describe
     from simplenet.storage import local_copy
 
     with local_copy(file) as path:
-        description = {**describe(path), "file": file}
+        description = replace(describe(path), file=file)
     if as_json:
-        typer.echo(tables.as_json(description))
+        typer.echo(tables.as_json(description.to_dict()))
     else:
         console.print(tables.of_description(description))
-    require_whole(description)
+    require_whole(file, description.findings)
 
 
 def list_(
@@ -51,14 +53,14 @@ def diff(
     from simplenet.storage import local_copy
 
     with local_copy(a) as first, local_copy(b) as second:
-        found = compare(first, second)
+        comparison = compare(first, second)
     if as_json:
-        typer.echo(tables.as_json({"a": a, "b": b, **found}))
+        typer.echo(tables.as_json({"a": a, "b": b, **comparison.to_dict()}))
         return
-    for table in tables.of_differences(found, a, b):
+    for table in tables.of_comparison(comparison, a, b):
         if table.row_count:
             console.print(table)
-    typer.echo(f"{len(found['layers'])} layers differ, {len(found['same'])} are the same")
+    typer.echo(f"{len(comparison.layers)} layers differ, {len(comparison.same)} are the same")
 
 
 def certify(
@@ -66,17 +68,17 @@ def certify(
     model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network; it is run.")] = None,
     model_class: Annotated[str, typer.Option(help="The class in --model-file.")] = "",
 ) -> None:
-    """Measure how exact a checkpoint's answers are against float64, and keep the table in its metadata."""
+    """Measure how exact a checkpoint's logits are against float64, and keep the table in its metadata."""
     from simplenet.checkpoint.certify import certify as measure
     from simplenet.model_file import load_network
     from simplenet.storage import is_remote, local_copy, upload
 
     network = load_network(model_file, model_class) if model_file else None
     with local_copy(file) as path:
-        rows = measure(path, network)["rows"]
+        certificate = measure(path, network)
         if is_remote(file):
             upload(path, file)
-    console.print(tables.of_certificate(rows))
+    console.print(tables.of_certificate(certificate))
 
 
 def repair(
@@ -89,9 +91,9 @@ def repair(
     from simplenet.storage import local_copy, local_output
 
     config = _json_object(model_config) if model_config else None
-    with local_copy(source) as path, local_output(target) as made:
-        done = make_whole(path, made, config)
-    typer.echo(f"wrote {target}: " + ("; ".join(done) or "nothing to repair"))
+    with local_copy(source) as path, local_output(target) as output:
+        repairs = make_whole(path, output, config)
+    typer.echo(f"wrote {target}: " + ("; ".join(repairs) or "nothing to repair"))
 
 
 def _json_object(text: str) -> dict[str, Any]:

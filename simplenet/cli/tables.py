@@ -1,14 +1,18 @@
-"""What the command shows: plain data as tables for people, as JSON for programs."""
+"""What the command shows: tables for people, JSON for programs."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Column, Table
 
-_MOVES = {"distance": ".3g", "largest": ".3g", "changed": ".2%"}
+if TYPE_CHECKING:
+    from simplenet.checkpoint.certify import Certificate
+    from simplenet.checkpoint.diff import Comparison, FieldChange
+    from simplenet.checkpoint.versions import Version
+    from simplenet.inspection import Description
 
 
 def as_json(value: Any) -> str:
@@ -16,27 +20,27 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, default=_plain)
 
 
-def of_description(description: dict[str, Any]) -> Table:
-    """What `simplenet.inspection.describe` returns, a line each entry."""
+def of_description(description: "Description") -> Table:
+    """A description, one line an entry."""
     table = Table(show_header=False)
-    for key, value in _flatten(description):
+    for key, value in _flatten(description.to_dict()):
         table.add_row(escape(key), escape(value))
     return table
 
 
-def of_predictions(answers: Sequence[tuple[str, list[dict[str, Any]]]]) -> Table:
+def of_predictions(predicted: Sequence[tuple[str, list[dict[str, Any]]]]) -> Table:
     """The predictions for each file, in order."""
     table = Table("file", "row", "label", "probability")
-    for file, predictions in answers:
+    for file, predictions in predicted:
         for row, prediction in enumerate(predictions):
-            for rank, answer in enumerate(prediction.get("top_k", [prediction])):
+            for rank, candidate in enumerate(prediction.get("top_k", [prediction])):
                 where = ("", "") if rank else (escape(file), str(row))
-                table.add_row(*where, escape(answer["label"]), f"{answer['probability']:.4f}")
+                table.add_row(*where, escape(candidate["label"]), f"{candidate['probability']:.4f}")
     return table
 
 
-def of_versions(versions: Sequence[Any], folder: str) -> Table:
-    """What `simplenet.checkpoint.versions.list_versions` returns; `folder` is left out of the names."""
+def of_versions(versions: Sequence["Version"], folder: str) -> Table:
+    """A listing, one line a file; `folder` is left out of the names."""
     damaged = any(version.error for version in versions)
     table = Table("date (UTC)", Column("file", overflow="fold"), "version", "parent", "accuracy")
     if damaged:
@@ -51,45 +55,42 @@ def of_versions(versions: Sequence[Any], folder: str) -> Table:
     return table
 
 
-def of_differences(found: dict[str, Any], a: str, b: str) -> tuple[Table, Table]:
-    """What `simplenet.checkpoint.versions.diff` returns: the fields, and how far each layer moved."""
+def of_comparison(comparison: "Comparison", a: str, b: str) -> tuple[Table, Table]:
+    """What differs between the files `a` and `b`: the fields, and how far each layer moved."""
     fields = Table("field", escape(a), escape(b))
-    for key, sides in _differing_fields(found):
+    for key, change in _field_changes(comparison):
+        sides = change.to_dict()
         fields.add_row(escape(key), *(escape(_short(sides[side])) if side in sides else "—" for side in ("a", "b")))
     layers = Table("layer", "shape", "dtype", "change", "||b-a||/||a||", "largest", "changed")
-    for name, layer in found["layers"].items():
-        numbers = [_number(layer[key], form) for key, form in _MOVES.items() if key in layer]
-        layers.add_row(escape(name), *(_pair(layer[key]) for key in ("shape", "dtype", "change")), *numbers)
+    for name, layer in comparison.layers.items():
+        shape, dtype = (escape(" → ".join(map(str, values))) for values in (layer.shapes, layer.dtypes))
+        moved = layer.movement
+        numbers = (f"{moved.distance:.3g}", f"{moved.largest:.3g}", f"{moved.changed:.2%}") if moved else ()
+        layers.add_row(escape(name), shape, dtype, layer.change, *numbers)
     return fields, layers
 
 
-def of_certificate(rows: Sequence[dict[str, Any]]) -> Table:
+def of_certificate(certificate: "Certificate") -> Table:
     """The rows of a parity certificate."""
-    table = Table("inputs", "device", "dtype", "logit error", "relative", "probability", "same answer")
-    for row in rows:
-        errors = (f"{row[name]:.2g}" for name in ("logit_error", "relative_error", "probability_error"))
-        inputs = f"{row['samples']} {row['inputs']}"
-        table.add_row(inputs, escape(row["device"]), row["dtype"], *errors, f"{row['top1_agreement']:.2%}")
+    table = Table("inputs", "device", "dtype", "logit error", "relative", "probability", "same class")
+    for row in certificate.rows:
+        errors = (f"{error:.2g}" for error in (row.logit_error, row.relative_error, row.probability_error))
+        inputs = f"{row.samples} {row.inputs}"
+        table.add_row(inputs, escape(row.device), row.dtype, *errors, f"{row.top1_agreement:.2%}")
     return table
 
 
-def _differing_fields(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _field_changes(comparison: "Comparison") -> Iterator[tuple[str, "FieldChange"]]:
     for part in ("model_config", "metadata"):
-        for key, sides in found[part].items():
-            yield f"{part}.{key}", sides
-    if found["classes"]:
-        yield "classes", found["classes"]
+        for key, change in getattr(comparison, part).items():
+            yield f"{part}.{key}", change
+    if comparison.classes:
+        yield "classes", comparison.classes
 
 
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _pair(value: Any) -> str:
-    """A value, or the two that differ: of a list of lists or of texts."""
-    two = isinstance(value, list) and len(value) == 2 and all(isinstance(item, (list, str)) for item in value)
-    return escape(f"{value[0]} → {value[1]}" if two else str(value))
 
 
 def _number(value: Any, form: str) -> str:

@@ -98,12 +98,13 @@ def verified_samples(archives: Mapping[str, Path], folder: Path) -> dict[str, tu
     Raises:
         SimpleNetError: an archive is refused.
     """
-    from simplenet.inspection import describe_archive, require_whole
+    from simplenet.checkpoint.verify import require_whole, verify
 
     samples = {}
     for name, file in archives.items():
         archive = read_archive(file)
-        require_whole(describe_archive(archive))
+        verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
+        require_whole(str(archive.path), verified.findings)
         samples[name] = sample_request(archive, folder)
     return samples
 

@@ -17,8 +17,9 @@ from simplenet.checkpoint.save import save_for_inference
 from simplenet.checkpoint.state_dict import load_weights
 from simplenet.checkpoint.transfer import head_name, transfer_backbone
 from simplenet.checkpoint.weights import read_weights
+from simplenet.content_hash import content_hash
 from simplenet.errors import CheckpointError, DataError
-from simplenet.integrity import GOLDEN_SAMPLES, content_hash
+from simplenet.golden import GOLDEN_SAMPLES
 from simplenet.model import SimpleNet, build_model, model_config_of
 from simplenet.paths import PathLike
 from simplenet.training.data import load_split

@@ -15,7 +15,9 @@ from simplenet.archive import create_archive, read_archive
 from simplenet.archive.create import _TRIAL
 from simplenet.archive.profile import with_profile
 from simplenet.checkpoint import save_for_inference
+from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.errors import ArchiveError, CheckpointNotFoundError
+from simplenet.inspection import describe
 from simplenet.model import SimpleNet
 
 LIBRARY = Path(simplenet.__file__).parent
@@ -51,17 +53,33 @@ def test_an_archive_is_read_back(sample_archive):
     assert archive.checkpoint["classes"] == list("0123456789")
 
 
+@pytest.mark.parametrize("form", [".safetensors", ".mar"])
+def test_a_checkpoint_of_another_form_is_packed_as_pt(checkpoint, tmp_path, form):
+    source = tmp_path / f"source{form}"
+    if form == ".mar":
+        create_archive(checkpoint, export_path=tmp_path / "first").rename(source)
+    else:
+        write_checkpoint(read_checkpoint(checkpoint), source)
+    archive = read_archive(create_archive(source, export_path=tmp_path / "store"))
+    expected = read_checkpoint(checkpoint)
+    assert archive.checkpoint["metadata"] == expected["metadata"]
+    assert torch.equal(archive.checkpoint["golden"]["logits"], expected["golden"]["logits"])
+    with zipfile.ZipFile(archive.path) as contents, contents.open("checkpoint.pt") as inner:
+        assert inner.read(4) == b"PK\x03\x04"  # as torch.save writes, for a stock TorchServe without safetensors
+    assert describe(archive.path).golden.startswith("8 samples agree")
+
+
 def test_force_replaces_an_archive_and_the_profile_is_packed(checkpoint, tmp_path):
     target = tmp_path / "net-2.b.mar"
     target.write_bytes(b"old")
     with pytest.raises(ArchiveError, match="exists already; give --force to replace it"):
         create_archive(checkpoint, model_name="net-2.b", export_path=tmp_path)
     assert target.read_bytes() == b"old"
-    made = create_archive(
+    packed = create_archive(
         checkpoint, model_name="net-2.b", version="2.0", export_path=tmp_path, profile="latency", force=True
     )
-    archive = read_archive(made)
-    assert (made, archive.version, archive.settings["batchSize"]) == (target, "2.0", 1)
+    archive = read_archive(packed)
+    assert (packed, archive.version, archive.settings["batchSize"]) == (target, "2.0", 1)
 
 
 def test_two_archives_of_one_name_at_once_come_out_right_and_the_temp_folder_is_left_alone(tmp_path):
@@ -91,10 +109,12 @@ def test_an_archive_whose_library_was_edited_does_not_load(sample_archive, tmp_p
     source = module.read_text()
     assert source.count("self.relu(self.fc1(x))") == 1
     module.write_text(source.replace("self.relu(self.fc1(x))", "self.fc1(x)"))
-    done = subprocess.run([sys.executable, "-c", _TRIAL], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("checkpoint.pt: the network answers its golden samples differently")
-    assert len(done.stderr.splitlines()) == 1
+    trial = subprocess.run([sys.executable, "-c", _TRIAL], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert trial.returncode == 1
+    assert trial.stderr.startswith(
+        "checkpoint.pt: the network gives its golden samples other logits than when it was saved"
+    )
+    assert len(trial.stderr.splitlines()) == 1
 
 
 MODULES = {

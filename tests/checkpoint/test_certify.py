@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from simplenet import storage
 from simplenet.archive import create_archive
 from simplenet.checkpoint import load_model_for_inference, save_checkpoint, save_for_inference
-from simplenet.checkpoint.certify import certify
+from simplenet.checkpoint.certify import Certificate, Measurement, certify
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.cli.app import app
 from simplenet.errors import ArchiveError, CheckpointError, CheckpointNotFoundError, ConfigError, HashMismatchError
@@ -28,8 +28,8 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "net.pt"
 
 
-def on_cpu(certificate: dict) -> dict[tuple[str, str], dict]:
-    return {(row["inputs"], row["dtype"]): row for row in certificate["rows"] if row["device"] == "cpu"}
+def on_cpu(certificate: Certificate) -> dict[tuple[str, str], Measurement]:
+    return {(row.inputs, row.dtype): row for row in certificate.rows if row.device == "cpu"}
 
 
 def same(a: object, b: object) -> bool:
@@ -43,9 +43,9 @@ def same(a: object, b: object) -> bool:
 
 
 def command(*arguments: str | Path) -> str:
-    done = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"}, catch_exceptions=False)
-    assert done.exit_code == 0
-    return done.output
+    finished = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert finished.exit_code == 0
+    return finished.output
 
 
 def test_the_errors_are_those_that_arithmetic_by_hand_finds(saved):
@@ -56,47 +56,47 @@ def test_the_errors_are_those_that_arithmetic_by_hand_finds(saved):
         "golden": checkpoint["golden"]["inputs"],
         "random": torch.rand(256, 20, generator=torch.Generator().manual_seed(0)),
     }
-    found = on_cpu(certify(saved))
-    assert list(found) == ON_CPU
-    for (inputs, name), row in found.items():
+    measured = on_cpu(certify(saved))
+    assert list(measured) == ON_CPU
+    for (inputs, name), row in measured.items():
         dtype = getattr(torch, name)
         with torch.no_grad():
             logits = load_model_for_inference(saved).to(dtype)(rows[inputs].to(dtype)).double().numpy()
         hidden = (rows[inputs].numpy().astype("float64") @ weights["fc1.weight"].T + weights["fc1.bias"]).clip(0)
         exact = hidden @ weights["fc2.weight"].T + weights["fc2.bias"]
         error = abs(logits - exact).max()
-        assert row["samples"] == len(exact)
-        assert row["logit_error"] == pytest.approx(error, rel=1e-6)
-        assert row["relative_error"] == pytest.approx(error / abs(exact).max(), rel=1e-6)
+        assert row.samples == len(exact)
+        assert row.logit_error == pytest.approx(error, rel=1e-6)
+        assert row.relative_error == pytest.approx(error / abs(exact).max(), rel=1e-6)
         shares = [torch.softmax(torch.from_numpy(values), 1) for values in (logits, exact)]
-        assert row["probability_error"] == pytest.approx(float((shares[0] - shares[1]).abs().max()), rel=1e-6)
-        assert row["top1_agreement"] == (logits.argmax(1) == exact.argmax(1)).mean()
+        assert row.probability_error == pytest.approx(float((shares[0] - shares[1]).abs().max()), rel=1e-6)
+        assert row.top1_agreement == (logits.argmax(1) == exact.argmax(1)).mean()
 
 
 def test_bfloat16_is_coarser_than_float32_and_both_are_as_exact_as_their_formats(trained_checkpoint, tmp_path):
     path = tmp_path / "digits.pt"
     path.write_bytes(trained_checkpoint.read_bytes())
-    found = on_cpu(certify(path))
+    measured = on_cpu(certify(path))
     for inputs in ("golden", "random"):
-        fine, coarse = found[inputs, "float32"], found[inputs, "bfloat16"]
-        assert 0 < fine["relative_error"] < 1e-5 < coarse["relative_error"] < 0.05
-        assert fine["probability_error"] < coarse["probability_error"]
-    assert found["golden", "float32"]["top1_agreement"] == 1.0
+        fine, coarse = measured[inputs, "float32"], measured[inputs, "bfloat16"]
+        assert 0 < fine.relative_error < 1e-5 < coarse.relative_error < 0.05
+        assert fine.probability_error < coarse.probability_error
+    assert measured["golden", "float32"].top1_agreement == 1.0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_gpu_is_measured_too(saved):
-    rows = [row for row in certify(saved)["rows"] if row["device"] == torch.cuda.get_device_name()]
-    assert [(row["inputs"], row["dtype"]) for row in rows] == ON_CPU
-    assert all(row["relative_error"] < (1e-5 if row["dtype"] == "float32" else 0.05) for row in rows)
+    rows = [row for row in certify(saved).rows if row.device == torch.cuda.get_device_name()]
+    assert [(row.inputs, row.dtype) for row in rows] == ON_CPU
+    assert all(row.relative_error < (1e-5 if row.dtype == "float32" else 0.05) for row in rows)
 
 
 def test_a_file_that_was_saved_in_half_precision_is_measured_from_what_it_holds(tmp_path):
     torch.manual_seed(0)
     save_for_inference(SimpleNet(20, 16, 4).to(torch.bfloat16), tmp_path / "half.pt")
-    found = on_cpu(certify(tmp_path / "half.pt"))
-    assert found["random", "float32"]["logit_error"] < found["random", "bfloat16"]["logit_error"]
-    assert describe(tmp_path / "half.pt")["dtype"] == "bfloat16"
+    measured = on_cpu(certify(tmp_path / "half.pt"))
+    assert measured["random", "float32"].logit_error < measured["random", "bfloat16"].logit_error
+    assert describe(tmp_path / "half.pt").dtype == "bfloat16"
 
 
 def test_the_certificate_is_all_that_changes(tmp_path):
@@ -110,27 +110,27 @@ def test_the_certificate_is_all_that_changes(tmp_path):
     before = read_checkpoint(path)
     certificate = certify(path)
     after = read_checkpoint(path)
-    assert after["metadata"].pop("certificate") == certificate
+    assert after["metadata"].pop("certificate") == certificate.to_dict()
     assert same(before, after)
     assert [file.name for file in tmp_path.iterdir()] == ["epoch.pt"]
-    assert certificate["content_hash"] == before["metadata"]["content_hash"]
-    assert certificate["pytorch_version"] == torch.__version__
-    age = datetime.now(timezone.utc) - datetime.fromisoformat(certificate["timestamp"])
+    assert certificate.content_hash == before["metadata"]["content_hash"]
+    assert certificate.pytorch_version == torch.__version__
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(certificate.timestamp)
     assert 0 <= age.total_seconds() < 60
 
 
 def test_a_second_certificate_replaces_the_first(saved):
     first = certify(saved)
     second = certify(saved)
-    assert first["rows"] == second["rows"]
-    assert read_checkpoint(saved)["metadata"]["certificate"] == second
+    assert first.rows == second.rows
+    assert read_checkpoint(saved)["metadata"]["certificate"] == second.to_dict()
 
 
 def test_a_safetensors_file_is_certified_with_the_same_errors(saved, tmp_path):
     path = tmp_path / "net.safetensors"
     write_checkpoint(read_checkpoint(saved), path)
-    assert certify(path)["rows"] == certify(saved)["rows"]
-    assert describe(path)["metadata"] == {**describe(saved)["metadata"], "certificate": certificate_of(path)}
+    assert certify(path).rows == certify(saved).rows
+    assert describe(path).metadata == {**describe(saved).metadata, "certificate": certificate_of(path)}
     assert path.read_bytes()[8:9] == b"{"
 
 
@@ -149,7 +149,7 @@ def test_an_archive_is_refused_and_left_as_it_was(saved, tmp_path):
 
 def test_an_archive_of_a_certified_checkpoint_carries_the_certificate(saved, tmp_path):
     certificate = certify(saved)
-    assert describe(create_archive(saved, export_path=tmp_path))["metadata"]["certificate"] == certificate
+    assert describe(create_archive(saved, export_path=tmp_path)).metadata["certificate"] == certificate.to_dict()
 
 
 def test_what_does_not_verify_is_not_certified(saved, tmp_path):
@@ -197,8 +197,8 @@ def test_ones_own_network_is_certified_by_its_class(tmp_path):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (OnlyFloat32(4, 3), "own.pt: the network cannot answer in float64 on cpu: RuntimeError: "),
-        (Overflows(4), "own.pt: the network's answers in float32 on cpu are NaN or infinite"),
+        (OnlyFloat32(4, 3), "own.pt: the network cannot predict in float64 on cpu: RuntimeError: "),
+        (Overflows(4), "own.pt: the network's logits in float32 on cpu are NaN or infinite"),
     ],
     ids=["only float32", "overflow"],
 )
@@ -236,4 +236,5 @@ def test_a_checkpoint_in_a_bucket_is_certified_there(s3, saved, tmp_path):
     storage.upload(saved, "s3://models/net.pt")
     assert "256 random" in command("certify", "s3://models/net.pt")
     storage.download("s3://models/net.pt", tmp_path / "back.pt")
-    assert list(on_cpu(certificate_of(tmp_path / "back.pt"))) == ON_CPU
+    rows = certificate_of(tmp_path / "back.pt")["rows"]
+    assert [(row["inputs"], row["dtype"]) for row in rows if row["device"] == "cpu"] == ON_CPU

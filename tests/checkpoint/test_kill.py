@@ -17,8 +17,8 @@ from support import COMMAND_TIMEOUT_S
 from simplenet.atomic import _open_nameless
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CONTENT_HASH
-from simplenet.checkpoint.load import verified_parts
-from simplenet.integrity import content_hash
+from simplenet.checkpoint.verify import verified_parts
+from simplenet.content_hash import content_hash
 
 KILLS = 200
 LONGEST_S = 0.5  # until a kill, at most

@@ -23,7 +23,7 @@ from simplenet.checkpoint.keys import (
     TIMESTAMP,
 )
 from simplenet.checkpoint.weights import read_weights
-from simplenet.integrity import content_hash
+from simplenet.content_hash import content_hash
 from simplenet.model import SimpleNet
 
 RESERVED = {CERTIFICATE, CONTENT_HASH, FORMAT_VERSION, PARENT_HASH, PYTORCH_VERSION, TIMESTAMP}
@@ -150,7 +150,7 @@ def test_prefixes_are_taken_off_whatever_their_order(state_dict, prefixes, plain
         weights = read_weights(path)
     assert exactly(weights.state_dict) == exactly(state_dict)
     assert list(weights.state_dict) == list(state_dict)
-    assert weights.wrapped == (next(iter(named)) if prefixes else None)
+    assert weights.stored_name == (next(iter(named)) if prefixes else None)
 
 
 def laid_out_differently(tensor: torch.Tensor) -> list[torch.Tensor]:

@@ -8,8 +8,15 @@ import torch
 from simplenet.checkpoint import load_model_for_inference, save_checkpoint, save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.repair import repair
-from simplenet.errors import CheckpointError, ConfigError, GoldenMismatchError, HashMismatchError
-from simplenet.inspection import describe, require_whole
+from simplenet.checkpoint.verify import require_whole
+from simplenet.errors import (
+    CheckpointError,
+    ConfigError,
+    GoldenMismatchError,
+    HashMismatchError,
+    ShapeMismatchError,
+)
+from simplenet.inspection import describe
 from simplenet.model import SimpleNet
 
 
@@ -31,14 +38,14 @@ def test_a_plain_state_dict_becomes_a_whole_checkpoint(model, tmp_path, prefix, 
     torch.save(OrderedDict((prefix + name, tensor) for name, tensor in model.state_dict().items()), source)
     before = source.read_bytes()
     with pytest.raises(CheckpointError, match="simplenet repair"):
-        require_whole(describe(source))
-    done = repair(source, target)
+        require_whole("plain.pt", describe(source).findings)
+    repairs = repair(source, target)
     assert source.read_bytes() == before
-    require_whole(describe(target))
+    require_whole("whole", describe(target).findings)
     assert same(load_model_for_inference(target), model)
-    assert read_checkpoint(target)["metadata"]["repairs"] == done
-    assert any("model_config" in line for line in done)
-    assert any("named" in line for line in done) == bool(prefix)
+    assert read_checkpoint(target)["metadata"]["repairs"] == repairs
+    assert any("model_config" in line for line in repairs)
+    assert any("named" in line for line in repairs) == bool(prefix)
 
 
 def test_converting_there_and_back_keeps_everything_but_the_training_state(model, tmp_path):
@@ -82,6 +89,24 @@ def test_damaged_weights_are_not_blessed(model, tmp_path):
     with pytest.raises(GoldenMismatchError):
         repair(tmp_path / "a.pt", tmp_path / "b.pt")
     assert not (tmp_path / "b.pt").exists()
+
+
+def test_entries_of_another_kind_are_refused_or_replaced(model, tmp_path):
+    save_for_inference(model, tmp_path / "a.pt", {"repairs": 3}, classes=list("xyz"))
+    lines = repair(tmp_path / "a.pt", tmp_path / "b.safetensors")
+    assert (
+        read_checkpoint(tmp_path / "b.safetensors")["metadata"]["repairs"] == lines == ["converted .pt to .safetensors"]
+    )
+    write_checkpoint({**read_checkpoint(tmp_path / "a.pt"), "classes": 3}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="classes: expected a list of labels, found int"):
+        repair(tmp_path / "a.pt", tmp_path / "c.pt")
+
+
+def test_a_model_config_of_absurd_sizes_is_refused(model, tmp_path):
+    absurd = {"input_size": 2**24, "hidden_size": 2**24, "num_classes": 3}  # a petabyte of weights
+    write_checkpoint({"model_state_dict": model.state_dict(), "model_config": absurd}, tmp_path / "a.pt")
+    with pytest.raises(ShapeMismatchError, match=r"fc1\.weight: expected shape"):
+        repair(tmp_path / "a.pt", tmp_path / "b.pt")
 
 
 def test_weights_of_an_unknown_network_need_a_config(tmp_path):

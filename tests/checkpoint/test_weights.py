@@ -114,7 +114,7 @@ def test_wrapped_names_are_those_of_the_bare_network(model, tmp_path, prefix):
     torch.save(wrapped(model.state_dict(), prefix), path)
     weights = read_weights(path)
     assert list(weights.state_dict) == list(model.state_dict())
-    assert weights.wrapped == f"{prefix}fc1.weight"
+    assert weights.stored_name == f"{prefix}fc1.weight"
     assert weights.model_config == SIZES
     assert same_weights(safe_load_model(SimpleNet, path), model)
     assert same_weights(smart_load(path)[0].cpu(), model)
@@ -155,6 +155,15 @@ def test_a_missing_model_config_is_inferred_and_what_was_found_is_told(model, tm
     ]
     save_for_inference(model, tmp_path / "net.pt")
     assert read_weights(tmp_path / "net.pt").findings == ()
+
+
+@pytest.mark.parametrize(("strict", "kind"), [(True, ShapeMismatchError), (False, ConfigError)])
+def test_a_model_config_of_absurd_sizes_is_refused_in_one_line(model, tmp_path, strict, kind):
+    absurd = {"input_size": 2**24, "hidden_size": 2**24, "num_classes": 3}  # a petabyte of weights
+    torch.save({"model_state_dict": model.state_dict(), "model_config": absurd}, tmp_path / "net.pt")
+    with pytest.raises(kind) as caught:
+        safe_load_model(SimpleNet, tmp_path / "net.pt", strict=strict)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_class_that_takes_no_sizes_is_built_with_its_defaults(model, tmp_path):

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from simplenet.checkpoint import load_model_for_inference
+from simplenet.content_hash import content_hash
 from simplenet.errors import DataError
-from simplenet.integrity import content_hash
 from simplenet.model import SimpleNet
 from simplenet.training.trainer import Trainer, accuracy
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from simplenet.checkpoint import inference_checkpoint, load_model_for_inference, restore, save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
+from simplenet.content_hash import content_hash
 from simplenet.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -22,7 +23,7 @@ from simplenet.errors import (
     TruncatedCheckpointError,
     UnsafeCheckpointError,
 )
-from simplenet.integrity import content_hash, random_rows
+from simplenet.golden import random_rows
 from simplenet.model import SimpleNet
 
 

@@ -1,0 +1,37 @@
+"""The format of a checkpoint: which ones this version reads.
+
+Whatever a later format changes, it must keep `metadata`, `content_hash` and `format_version` where they are: an older
+version recognises a checkpoint by the first two and reads the third before it trusts anything else.
+"""
+
+from typing import Any
+
+from simplenet.checkpoint.keys import CONTENT_HASH, CURRENT_FORMAT, FORMAT_VERSION
+from simplenet.errors import LaterFormatError, NotACheckpointError
+
+
+def require_known_format(metadata: Any, source: str) -> None:
+    """Refuse a checkpoint whose metadata names a format that this version does not read.
+
+    A file without a content hash was not written by this library, and its `format_version` has a meaning of its own.
+
+    Raises:
+        LaterFormatError: the format is later than the latest that this version reads.
+        NotACheckpointError: the format is no number of a format.
+
+    Example:
+        >>> require_known_format({"content_hash": "6fc946aa1de6", "format_version": 1}, "model.pt")
+        >>> require_known_format({"format_version": "of another program"}, "model.pt")
+    """
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(CONTENT_HASH), str):
+        return
+    version = metadata.get(FORMAT_VERSION, CURRENT_FORMAT)
+    if type(version) is not int or version < 1:
+        raise NotACheckpointError(
+            f"{source}: metadata[{FORMAT_VERSION!r}]: expected a whole number from 1, found {version!r}"
+        )
+    if version > CURRENT_FORMAT:
+        raise LaterFormatError(
+            f"{source}: expected a checkpoint of format {CURRENT_FORMAT}, the latest that this version reads, "
+            f"found format {version}; upgrade simplenet-serve (pip install --upgrade simplenet-serve)"
+        )

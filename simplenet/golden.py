@@ -1,0 +1,110 @@
+"""Golden samples: a few inputs with the logits that the network gave when it was saved.
+
+They show whether the code still computes what it did: replayed on any device, they must give the same logits.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from simplenet.errors import CheckpointError, GoldenMismatchError, NotACheckpointError
+
+GOLDEN_SAMPLES = 8
+# Largest difference allowed in a golden logit, relative to the largest logit: some 100 roundings of each dtype.
+GOLDEN_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+
+
+def make_golden(model: nn.Module, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Record the network's logits for these inputs.
+
+    Args:
+        model: the network, on any device; its mode is left as it was.
+        inputs: `(samples, input_size)` float.
+
+    Returns:
+        `inputs` `(samples, input_size)` float32 and `logits` `(samples, num_classes)` float32, on the CPU.
+
+    Raises:
+        CheckpointError: a logit is NaN or infinite.
+
+    Example:
+        >>> model = nn.Linear(4, 3)
+        >>> golden = make_golden(model, random_rows(4))
+        >>> {name: tuple(tensor.shape) for name, tensor in golden.items()}
+        {'inputs': (8, 4), 'logits': (8, 3)}
+        >>> verify_golden(model, golden, "model.pt")
+        0.0
+    """
+    logits = _logits(model, inputs)
+    if not torch.isfinite(logits).all():
+        raise CheckpointError("the network's logits are NaN or infinite: it cannot be saved for inference")
+    return {"inputs": inputs.detach().float().cpu().clone(), "logits": logits}
+
+
+def verify_golden(model: nn.Module, golden: Mapping[str, torch.Tensor], source: str) -> float:
+    """Replay the golden samples on the model's device.
+
+    Returns:
+        The largest difference of a logit, as a share of the largest logit.
+
+    Raises:
+        GoldenMismatchError: it is over the tolerance of the model's dtype, or the network cannot take the samples.
+        NotACheckpointError: the golden samples are not what `make_golden` makes.
+    """
+    inputs, expected = _golden_pair(golden, source)
+    try:
+        logits = _logits(model, inputs)
+    except Exception as error:  # a user's network may raise anything
+        raise GoldenMismatchError(
+            f"{source}: the network cannot predict its golden samples of shape {tuple(inputs.shape)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if logits.shape != expected.shape:
+        raise GoldenMismatchError(
+            f"{source}: golden samples: expected logits of shape {tuple(expected.shape)}, found {tuple(logits.shape)}"
+        )
+    scale = max(float(expected.abs().max()), 1e-6)
+    difference = float((logits - expected).abs().max()) / scale
+    tolerance = GOLDEN_TOLERANCE.get(next(model.parameters()).dtype, 1e-4)
+    if not difference <= tolerance:  # also true when the difference is NaN
+        raise GoldenMismatchError(
+            f"{source}: the network gives its golden samples other logits than when it was saved: largest relative "
+            f"difference {difference:.3g}, allowed {tolerance:g}; code and weights have drifted apart"
+        )
+    return difference
+
+
+def random_rows(input_size: int, samples: int = GOLDEN_SAMPLES) -> torch.Tensor:
+    """The same rows every time, evenly spread over 0..1: `(samples, input_size)` float32."""
+    return torch.rand(samples, input_size, generator=torch.Generator().manual_seed(0))
+
+
+def _golden_pair(golden: Any, source: str) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, logits = (golden.get("inputs"), golden.get("logits")) if isinstance(golden, Mapping) else (None, None)
+    if isinstance(inputs, torch.Tensor) and isinstance(logits, torch.Tensor):
+        pair = inputs.ndim == 2 and logits.ndim == 2 and len(inputs) == len(logits) > 0
+        if pair and inputs.is_floating_point() and logits.is_floating_point():
+            return inputs, logits
+        described = f"{inputs.dtype} {tuple(inputs.shape)} and {logits.dtype} {tuple(logits.shape)}"
+    else:
+        described = "something else"
+    raise NotACheckpointError(
+        f"{source}: golden: expected inputs and logits, floats with one row a sample, found {described}"
+    )
+
+
+def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Logits in eval mode, `(samples, num_classes)` float32 on the CPU."""
+    weight = next(model.parameters(), None)
+    if weight is None:
+        raise CheckpointError(f"{type(model).__name__}: expected a network with weights, found none")
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            logits: torch.Tensor = model(inputs.to(weight.device, weight.dtype))
+    finally:
+        model.train(was_training)
+    return logits.float().cpu().clone()

@@ -27,7 +27,7 @@ from simplenet.cli.app import app
 from simplenet.errors import LaterFormatError, NotACheckpointError
 from simplenet.inspection import describe
 from simplenet.model import SimpleNet
-from simplenet.server.store import collect_archives, verified_samples
+from simplenet.server.model_store import collect_archives, verified_samples
 
 LATER = CURRENT_FORMAT + 1
 UPGRADE = "upgrade simplenet-serve (pip install --upgrade simplenet-serve)"

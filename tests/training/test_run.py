@@ -72,10 +72,10 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path):
     killed.wait()
     assert not (tmp_path / "killed.pt").exists()
     last = "killed/epoch-0005.pt"
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, "--resume", last, "--output", "killed.pt"], cwd=tmp_path, capture_output=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     first, second = (read_checkpoint(tmp_path / name) for name in ("whole.pt", "killed.pt"))
     assert first["metadata"]["content_hash"] == second["metadata"]["content_hash"]
 

@@ -213,7 +213,7 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise CheckpointError(
-                f"{folder}: another run is saving its checkpoints here; choose another --output, or wait for its end"
+                f"{folder}: another run is saving its checkpoints here; choose another --output"
             ) from error
         except OSError:  # a file system without locks: `save` still replaces no other run's file
             pass

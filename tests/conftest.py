@@ -34,7 +34,9 @@ def trained_checkpoint(tmp_path_factory: pytest.TempPathFactory, digits: tuple[t
     rows, labels = load_split(resource("data/mnist"), "train")
     torch.manual_seed(0)
     model = SimpleNet()
-    Trainer(model, rows, labels, epochs=3).run()
+    trainer = Trainer(model, rows, labels, epochs=3)
+    for _ in range(trainer.epochs):
+        trainer.run_epoch()
     path = tmp_path_factory.mktemp("trained") / "simplenet.pt"
     save_for_inference(model, path, {"epochs": 3}, classes=DIGITS, golden_inputs=digits[0][:GOLDEN_SAMPLES])
     return path

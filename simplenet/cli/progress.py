@@ -1,15 +1,16 @@
 """A progress bar over a training run."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simplenet.cli.options import console
 
 if TYPE_CHECKING:
+    from simplenet.training.checkpoints import RunCheckpoints
     from simplenet.training.run import Run
 
 
-def train_with_progress(run: "Run", **saving: Any) -> float:
-    """Train with a progress bar; the held-out accuracy comes back."""
+def train_with_progress(run: "Run", checkpoints: "RunCheckpoints | None" = None) -> float:
+    """Train with a progress bar, as `Run.train` does, and return the held-out accuracy, 0..1."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     trainer = run.trainer
@@ -29,5 +30,5 @@ def train_with_progress(run: "Run", **saving: Any) -> float:
                 epoch=f"{now.epoch}/{now.epochs}",
                 state=f"loss {now.loss:.4f}  accuracy {now.accuracy:.4f}",
             ),
-            **saving,
+            checkpoints,
         )

@@ -97,11 +97,12 @@ def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
 def _make_sample(model_store: Path, run_dir: Path) -> None:
     """Train the sample model and archive it as 'simplenet'; its checkpoint lies in the run directory meanwhile."""
     from simplenet.archive import create_archive
-    from simplenet.training import run as runs
+    from simplenet.training.data import load_data
+    from simplenet.training.run import fresh
 
     typer.echo(f"no archive in {model_store}: training the sample model on the bundled digits")
     file = run_dir / "tmp" / "simplenet.pt"
-    run = runs.fresh(runs.load_data(resource("data/mnist")), runs.Settings())
+    run = fresh(load_data(resource("data/mnist")))
     accuracy = train_with_progress(run)
     run.save(file)
     typer.echo(f"held-out accuracy {accuracy:.4f} on {len(run.data.test_rows)} rows")

@@ -1,5 +1,7 @@
 """The verb that trains."""
 
+import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -8,55 +10,98 @@ import typer
 from simplenet.cli.progress import train_with_progress
 from simplenet.errors import ConfigError
 from simplenet.paths import resource
+from simplenet.training.checkpoints import KEEP, SavePlan
+from simplenet.training.hyperparameters import Hyperparameters
 
 SAMPLE_CHECKPOINT = "models/simplenet.pt"
+REMOTE_RUNS = Path("models")  # holds the checkpoints of runs whose output is remote
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of MNIST-format IDX files, plain or gzipped.")] = Path(),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of MNIST-format IDX files, plain or gzipped; the bundled digits by default."),
+    ] = None,
     output: Annotated[
         str, typer.Option(help="The checkpoint to write: a path or an s3:// address.")
     ] = SAMPLE_CHECKPOINT,
-    epochs: Annotated[int | None, typer.Option(min=1, help="In all; 10, or what a resumed run was asked for.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    hidden_size: Annotated[int, typer.Option(min=1)] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"In all; {Hyperparameters.epochs}, or what a resumed run was planned for."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = Hyperparameters.batch_size,
+    hidden_size: Annotated[int, typer.Option(min=1)] = Hyperparameters.hidden_size,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = Hyperparameters.seed,
     classes: Annotated[str, typer.Option(help="Label names, separated by commas; 0, 1, 2 … by default.")] = "",
     relabel: Annotated[str, typer.Option(help="A new label for each class, such as even,odd,even,odd,…")] = "",
-    save_every: Annotated[int | None, typer.Option(min=1, help="Save all that --resume needs every N epochs.")] = None,
-    keep: Annotated[int, typer.Option(min=1, help="Of those, keep the last K and the best.")] = 3,
-    resume: Annotated[str | None, typer.Option(help="Go on from this checkpoint or .mar.")] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Every N epochs save all that --resume needs, in a folder named after --output."),
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Of those, keep the last K and the best.")] = KEEP,
+    resume: Annotated[str | None, typer.Option(help="Continue from this checkpoint or .mar.")] = None,
     source: Annotated[str | None, typer.Option("--from", help="Start from this network's backbone.")] = None,
     freeze_backbone: Annotated[bool, typer.Option("--freeze-backbone", help="Train the head alone.")] = False,
 ) -> None:
     """Train SimpleNet on an IDX folder and save a checkpoint for serving."""
     from simplenet.storage import local_copy, local_output
     from simplenet.training import run as runs
+    from simplenet.training.data import load_data
 
     if resume and source:
         raise ConfigError("train: expected --resume or --from, found both")
-    folder = resource("data/mnist") if data == Path() else data
-    given = runs.load_data(folder, _split(classes), _split(relabel))
-    settings = runs.Settings(epochs or runs.Settings.epochs, batch_size, hidden_size, seed)
+    if Path(output).is_dir():
+        raise ConfigError(
+            f"{output}: expected a file to write the checkpoint to, found a folder; give another --output"
+        )
+    options = {"--data": str(data or ""), "--classes": classes, "--relabel": relabel}
+    plan = _save_plan(output, save_every, keep, options) if save_every else None
+    labelled = load_data(data or resource("data/mnist"), _split(classes), _split(relabel))
+    hyperparameters = Hyperparameters(epochs or Hyperparameters.epochs, batch_size, hidden_size, seed)
     if resume:
         with local_copy(resume) as path:
-            run = runs.resume(given, path, epochs)
+            run = runs.resume(labelled, path, epochs)
     elif source:
         with local_copy(source) as path:
-            run = runs.transfer(given, path, settings, freeze_backbone)
+            run = runs.transfer(labelled, path, hyperparameters, freeze_backbone)
     else:
-        run = runs.fresh(given, settings)
-    if run.note:
-        typer.echo(run.note)
-    with local_output(output) as target:
-        checkpoints = (target if target == Path(output) else Path("models") / target.name).with_suffix("")
-        saving = {"folder": checkpoints, "save_every": save_every, "keep": keep} if save_every else {}
-        held_out = train_with_progress(run, **saving)
+        run = runs.fresh(labelled, hyperparameters)
+    with local_output(output) as target, run.checkpoints(plan) if plan else nullcontext() as checkpoints:
+        if run.note:
+            typer.echo(run.note)
+        held_out = train_with_progress(run, checkpoints)
         run.save(target)
-    typer.echo(f"held-out accuracy {held_out:.4f} on {len(given.test_rows)} rows; saved {output}")
+    typer.echo(f"held-out accuracy {held_out:.4f} on {len(labelled.test_rows)} rows; saved {output}")
     if source and freeze_backbone:
-        other = train_with_progress(runs.random_backbone(given, settings, run.hidden_size))
-        typer.echo(f"a head on a random frozen backbone: {other:.4f}; gained {held_out - other:+.4f}")
+        random = train_with_progress(runs.random_backbone(labelled, hyperparameters, run.hidden_size))
+        typer.echo(f"a head on a random frozen backbone: {random:.4f}; gained {held_out - random:+.4f}")
+
+
+def checkpoint_folder(output: str) -> Path:
+    """The folder in which a run saves its checkpoints: named after its output, and always on this machine.
+
+    Beside a local output; in `models` for a remote one, because a run saves often and only its result is uploaded.
+
+    Raises:
+        ConfigError: the output's name has no ending that would tell the file from the folder.
+
+    Example:
+        >>> print(checkpoint_folder("runs/digits.pt"), checkpoint_folder("s3://bucket/2026/digits.pt"))
+        runs/digits models/digits
+    """
+    from simplenet.storage import is_remote
+
+    path = REMOTE_RUNS / Path(output).name if is_remote(output) else Path(output)
+    if not path.suffix:
+        raise ConfigError(f"{output}: --save-every: expected a name with an ending, such as {output}.pt")
+    return path.with_suffix("")
+
+
+def _save_plan(output: str, save_every: int, keep: int, options: dict[str, str]) -> SavePlan:
+    """The plan, with the command that would start the run again: of the other options, those that are not empty."""
+    options = {**options, "--output": output, "--save-every": str(save_every), "--keep": str(keep)}
+    words = [word for option, value in options.items() if value for word in (option, value)]
+    return SavePlan(checkpoint_folder(output), save_every, keep, shlex.join(["simplenet", "train", *words]))
 
 
 def _split(names: str) -> list[str]:

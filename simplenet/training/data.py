@@ -9,15 +9,73 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from simplenet.errors import DataError
+from simplenet.content_hash import content_hash
 
 UNSIGNED_BYTE = 0x08
 SPLITS = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A labelled data set, split into rows to train on and rows held out to test on.
+
+    Rows are `(n, input_size)` float32, scaled to 0..1; labels are `(n,)` int64, each an index into `classes`.
+    """
+
+    name: str
+    rows: torch.Tensor
+    labels: torch.Tensor
+    test_rows: torch.Tensor
+    test_labels: torch.Tensor
+    classes: tuple[str, ...]  # the name of each class
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the training rows and labels."""
+        return content_hash({"rows": self.rows, "labels": self.labels})
+
+
+def load_data(folder: str | os.PathLike[str], classes: Sequence[str] = (), relabel: Sequence[str] = ()) -> LabelledData:
+    """Read both splits of an IDX folder.
+
+    Args:
+        folder: as `load_split` takes it.
+        classes: the name of each class; 0, 1, 2 … by default.
+        relabel: a new name for each class of the files. Classes with the same new name become one class.
+
+    Raises:
+        DataError: a file is missing or damaged, or there are fewer names than classes.
+
+    Example:
+        >>> from simplenet.paths import resource
+        >>> data = load_data(resource("data/mnist"), relabel=["even", "odd"] * 5)
+        >>> data.classes, data.rows.shape, data.test_rows.shape
+        (('even', 'odd'), torch.Size([8000, 784]), torch.Size([1000, 784]))
+    """
+    rows, labels = load_split(folder, "train")
+    test_rows, test_labels = load_split(folder, "test")
+    if rows.shape[1] != test_rows.shape[1]:
+        raise DataError(f"{folder}: expected test images of {rows.shape[1]} pixels, found {test_rows.shape[1]}")
+    class_count = int(max(labels.max(), test_labels.max())) + 1
+    names = relabel or classes or [str(index) for index in range(class_count)]
+    if len(names) < class_count:
+        raise DataError(
+            f"classes: expected a label for each of the {class_count} classes in {folder}, found {len(names)}"
+        )
+    if relabel:
+        unique = list(dict.fromkeys(relabel))
+        mapping = torch.tensor([unique.index(name) for name in relabel])
+        labels, test_labels, names = mapping[labels], mapping[test_labels], unique
+    return LabelledData(Path(folder).name, rows, labels, test_rows, test_labels, tuple(names))
 
 
 def load_split(folder: str | os.PathLike[str], split: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +89,7 @@ def load_split(folder: str | os.PathLike[str], split: str) -> tuple[torch.Tensor
         rows `(n, height * width)` float32 scaled to 0..1, and labels `(n,)` int64.
 
     Raises:
-        DataError: a file is missing or damaged, or there are not as many labels as images.
+        DataError: a file is missing or damaged, or it does not hold as many labels as images.
     """
     prefix = SPLITS[split]
     images = _read_idx(_find(Path(folder), f"{prefix}-images-idx3-ubyte"), dimensions=3)
@@ -52,7 +110,7 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The array in one IDX file: uint8 of as many dimensions."""
+    """The array in one IDX file: uint8, of that many dimensions."""
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as file:

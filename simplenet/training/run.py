@@ -1,128 +1,89 @@
 """One training run from data to checkpoint: fresh, resumed, or started from another network's backbone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import nn
 
-from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.keys import CLASSES, METADATA, OPTIMIZER_STATE_DICT
+from simplenet.checkpoint.keys import CLASSES, OPTIMIZER_STATE_DICT
 from simplenet.checkpoint.lineage import remember_origin
 from simplenet.checkpoint.resume import load_checkpoint_for_training, save_checkpoint
 from simplenet.checkpoint.save import save_for_inference
 from simplenet.checkpoint.state_dict import load_weights
 from simplenet.checkpoint.transfer import head_name, transfer_backbone
 from simplenet.checkpoint.weights import read_weights
-from simplenet.content_hash import content_hash
-from simplenet.errors import CheckpointError, DataError
+from simplenet.errors import CheckpointError
 from simplenet.golden import GOLDEN_SAMPLES
 from simplenet.model import SimpleNet, build_model, model_config_of
 from simplenet.paths import PathLike
-from simplenet.training.data import load_split
+from simplenet.training.checkpoints import RunCheckpoints, SavePlan, claimed
+from simplenet.training.data import LabelledData
+from simplenet.training.hyperparameters import Hyperparameters, TrainingRecord
 from simplenet.training.trainer import Progress, Trainer, accuracy
 
-TRAINING = "training"  # the key of the metadata that keeps what a run was asked for
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run is asked for."""
-
-    epochs: int = 10
-    batch_size: int = 64
-    hidden_size: int = 256
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Data:
-    """A labelled data set: rows `(n, input_size)` float32, labels `(n,)` int64, and the label of each class."""
-
-    name: str
-    rows: torch.Tensor
-    labels: torch.Tensor
-    test_rows: torch.Tensor
-    test_labels: torch.Tensor
-    classes: tuple[str, ...]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the training rows and labels."""
-        return content_hash({"rows": self.rows, "labels": self.labels})
-
-
-def load_data(folder: Path, classes: Sequence[str] = (), relabel: Sequence[str] = ()) -> Data:
-    """Read an IDX folder.
-
-    Args:
-        folder: with the four files of MNIST's names.
-        classes: the label of each class; 0, 1, 2 … by default.
-        relabel: another label for each class of the files, where several may share one: the classes become these.
-
-    Raises:
-        DataError: a file is missing or damaged, or the names do not fit the labels.
-    """
-    rows, labels = load_split(folder, "train")
-    test_rows, test_labels = load_split(folder, "test")
-    if rows.shape[1] != test_rows.shape[1]:
-        raise DataError(f"{folder}: expected test images of {rows.shape[1]} pixels, found {test_rows.shape[1]}")
-    found = int(max(labels.max(), test_labels.max())) + 1
-    names = relabel or classes or [str(index) for index in range(found)]
-    if len(names) < found:
-        raise DataError(f"classes: expected a label for each of the {found} classes in {folder}, found {len(names)}")
-    if relabel:
-        unique = list(dict.fromkeys(relabel))
-        mapping = torch.tensor([unique.index(name) for name in relabel])
-        labels, test_labels, names = mapping[labels], mapping[test_labels], unique
-    return Data(folder.name, rows, labels, test_rows, test_labels, tuple(names))
+DEFAULTS = Hyperparameters()
 
 
 class Run:
-    """A trainer and its data.
+    """A trainer and its data; made by `fresh`, `resume` or `transfer`.
 
     Args:
-        trainer: at the epoch to go on from.
+        trainer: its next epoch is the first that the run trains.
         data: what it trains on.
         seed: of the run.
-        note: how the run began, in one line.
+        note: how the run began, in one line; empty for a fresh one.
+        id: tells this run's checkpoints from those of others; a new one by default.
     """
 
-    def __init__(self, trainer: Trainer, data: Data, seed: int, note: str = "") -> None:
+    def __init__(self, trainer: Trainer, data: LabelledData, seed: int, note: str = "", id: str = "") -> None:
         self.trainer, self.data, self.seed, self.note = trainer, data, seed, note
+        self.id = id or uuid4().hex
+
+    def checkpoints(self, plan: SavePlan) -> AbstractContextManager[RunCheckpoints]:
+        """Take the plan's folder for this run until the block ends; to be called before `train`.
+
+        Raises:
+            CheckpointError: the folder holds checkpoints of another run, or another run is saving there.
+        """
+        return claimed(plan, self.id, self.trainer.epoch, self.data.fingerprint)
 
     def train(
-        self,
-        on_batch: Callable[[Progress], None] | None = None,
-        *,
-        folder: Path | None = None,
-        save_every: int = 1,
-        keep: int = 3,
+        self, on_batch: Callable[[Progress], None] | None = None, checkpoints: RunCheckpoints | None = None
     ) -> float:
         """Train the epochs that are left.
 
         Args:
             on_batch: called after each batch.
-            folder: for a checkpoint `epoch-<number>.pt` to resume from, every `save_every` epochs and at the end.
-            save_every: epochs between two checkpoints.
-            keep: how many of the last ones stay, beside the most accurate.
+            checkpoints: where to save the run while it trains, so that it can be resumed; nowhere by default.
 
         Returns:
             The held-out accuracy, 0..1.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from simplenet.paths import resource
+            >>> from simplenet.training.data import load_data
+            >>> run = fresh(load_data(resource("data/mnist")), Hyperparameters(epochs=3, hidden_size=8))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     with run.checkpoints(SavePlan(Path(folder), save_every=2)) as checkpoints:
+            ...         accuracy = run.train(checkpoints=checkpoints)
+            ...     sorted(file.name for file in Path(folder).iterdir())
+            ['epoch-0002.pt', 'epoch-0003.pt']
         """
         trainer = self.trainer
         while trainer.epoch < trainer.epochs:
             trainer.run_epoch(on_batch)
-            if folder is not None and (trainer.epoch % save_every == 0 or trainer.epoch == trainer.epochs):
-                self.save_for_resuming(folder / f"epoch-{trainer.epoch:04d}.pt")
-                prune(folder, keep)
+            if checkpoints is not None and checkpoints.is_due(trainer.epoch, trainer.epochs):
+                checkpoints.save(trainer.epoch, self.save_for_resuming)
         return self.accuracy()
 
     def accuracy(self) -> float:
-        """The share of held-out rows that the network gets right, 0..1."""
+        """The share of held-out rows that the network classifies correctly, 0..1."""
         return accuracy(self.trainer.model, self.data.test_rows, self.data.test_labels)
 
     @property
@@ -130,81 +91,75 @@ class Run:
         """Units of the network's hidden layer."""
         return int(model_config_of(self.trainer.model)["hidden_size"])
 
-    def save_for_resuming(self, path: PathLike) -> None:
-        """Save all that `resume` needs."""
-        trainer = self.trainer
+    def save_for_resuming(self, path: PathLike) -> float:
+        """Save all that `resume` needs, and return the held-out accuracy, 0..1, that the file notes."""
+        trainer, held_out = self.trainer, self.accuracy()
         save_checkpoint(
             trainer.model, trainer.optimizer, trainer.epoch, trainer.loss, path,
-            scheduler=trainer.scheduler, generator=trainer.generator, **self._for_inference(),
+            scheduler=trainer.scheduler, generator=trainer.generator, **self._for_inference(held_out),
         )  # fmt: skip
+        return held_out
 
     def save(self, path: PathLike) -> None:
         """Save the network for serving."""
-        save_for_inference(self.trainer.model, path, **self._for_inference())
+        save_for_inference(self.trainer.model, path, **self._for_inference(self.accuracy()))
 
-    def _for_inference(self) -> dict[str, Any]:
+    def _for_inference(self, held_out: float) -> dict[str, Any]:
+        """What `save_for_inference` and `save_checkpoint` take besides the network."""
         trainer = self.trainer
+        record = TrainingRecord(trainer.epochs, trainer.batch_size, self.seed, self.data.fingerprint, self.id)
         metadata = {
             "dataset": self.data.name,
-            "accuracy": self.accuracy(),
+            "accuracy": held_out,
             "epochs": trainer.epoch,
             "loss": trainer.loss,
-            TRAINING: {
-                "epochs": trainer.epochs,
-                "batch_size": trainer.batch_size,
-                "seed": self.seed,
-                "data_hash": self.data.fingerprint,
-            },
+            **record.as_metadata(),
         }
         golden_inputs = self.data.test_rows[:GOLDEN_SAMPLES]
         return {"metadata": metadata, "classes": self.data.classes, "golden_inputs": golden_inputs}
 
 
-def fresh(data: Data, settings: Settings) -> Run:
+def fresh(data: LabelledData, hyperparameters: Hyperparameters = DEFAULTS) -> Run:
     """Start from random weights."""
-    torch.manual_seed(settings.seed)
-    model = SimpleNet(data.rows.shape[1], settings.hidden_size, len(data.classes))
-    return _run(model, data, settings)
+    torch.manual_seed(hyperparameters.seed)
+    model = SimpleNet(data.rows.shape[1], hyperparameters.hidden_size, len(data.classes))
+    return _run(model, data, hyperparameters)
 
 
-def resume(data: Data, path: PathLike, epochs: int | None = None) -> Run:
-    """Go on from a checkpoint, or from the one in an archive.
+def resume(data: LabelledData, path: PathLike, epochs: int | None = None) -> Run:
+    """Continue from a checkpoint, or from the one in an archive.
 
-    With the state of a training run in it, the run goes on exactly as if it had never stopped. With weights alone it
-    starts anew from them.
+    A checkpoint with the state of its training continues the same run, with the same id, as if it had never stopped.
+    From weights alone a new run starts.
 
     Args:
-        data: the same that it was trained on.
+        data: the data set that the checkpoint was trained on.
         path: the checkpoint.
-        epochs: in all; by default as many as the run was asked for (with weights alone: 10 more).
+        epochs: in all; by default as many as the run was planned for (from weights alone: the default of a new run).
 
     Raises:
-        CheckpointError: it cannot be read, or was trained on other data.
+        CheckpointError: the file cannot be read, was trained on other data, or has trained `epochs` already.
     """
     source = str(path)
     weights = read_weights(path)
-    asked = weights.metadata.get(TRAINING)
-    asked = asked if isinstance(asked, dict) else {}
+    record = TrainingRecord.of(weights.metadata)
     model = build_model(weights.model_config or {})
     if stored := weights.checkpoint.get(CLASSES):
         data = _with_classes(data, stored, source)
     if OPTIMIZER_STATE_DICT not in weights.checkpoint:
         load_weights(model, weights.state_dict, source, assign=False)
         remember_origin(model, weights.metadata)
-        settings = Settings(epochs=epochs or Settings.epochs, seed=asked.get("seed", 0))
-        return _run(model, data, settings, f"{source} has no optimizer state: starting anew from its weights")
-    if asked.get("data_hash", data.fingerprint) != data.fingerprint:
+        hyperparameters = Hyperparameters(epochs=epochs or DEFAULTS.epochs, seed=record.seed)
+        return _run(model, data, hyperparameters, f"{source} has no optimizer state: a new run starts from its weights")
+    if record.data_hash not in ("", data.fingerprint):
         raise CheckpointError(f"{source}: was trained on other data; to start from its weights give --from")
-    planned = asked.get("epochs", Settings.epochs)
-    settings = Settings(
-        epochs=planned, batch_size=asked.get("batch_size", Settings.batch_size), seed=asked.get("seed", 0)
-    )
-    run = _run(model, data, settings)
+    hyperparameters = Hyperparameters(epochs=record.epochs, batch_size=record.batch_size, seed=record.seed)
+    run = _run(model, data, hyperparameters, id=record.run)
     trainer = run.trainer
     _, _, trainer.epoch, trainer.loss = load_checkpoint_for_training(
         model, trainer.optimizer, path, scheduler=trainer.scheduler, generator=trainer.generator
     )
-    if epochs is not None and epochs != planned:
+    if epochs is not None and epochs != record.epochs:
         if epochs <= trainer.epoch:
             raise CheckpointError(f"{source}: --epochs: expected more than the {trainer.epoch} done, found {epochs}")
         trainer.extend(epochs)
@@ -212,49 +167,36 @@ def resume(data: Data, path: PathLike, epochs: int | None = None) -> Run:
     return run
 
 
-def transfer(data: Data, path: PathLike, settings: Settings, freeze: bool) -> Run:
-    """Start from another network's backbone, with a new head for these classes."""
-    torch.manual_seed(settings.seed)
+def transfer(data: LabelledData, path: PathLike, hyperparameters: Hyperparameters, freeze: bool) -> Run:
+    """Start from another network's backbone, with a new head for the classes of this data."""
+    torch.manual_seed(hyperparameters.seed)
     source = read_weights(path)
-    hidden_size = (source.model_config or {}).get("hidden_size", settings.hidden_size)
+    hidden_size = (source.model_config or {}).get("hidden_size", hyperparameters.hidden_size)
     model = SimpleNet(data.rows.shape[1], hidden_size, len(data.classes))
     report = transfer_backbone(model, path, freeze)
-    return _run(model, data, settings, f"from {path}: {report}")
+    return _run(model, data, hyperparameters, f"from {path}: {report}")
 
 
-def random_backbone(data: Data, settings: Settings, hidden_size: int) -> Run:
-    """What a transfer is compared with: the same, but on a backbone of random weights, frozen."""
-    torch.manual_seed(settings.seed)
+def random_backbone(data: LabelledData, hyperparameters: Hyperparameters, hidden_size: int) -> Run:
+    """Start from a frozen backbone of random weights: what a transfer is compared with."""
+    torch.manual_seed(hyperparameters.seed)
     model = SimpleNet(data.rows.shape[1], hidden_size, len(data.classes))
     head = f"{head_name(model)}."
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(head))
-    return _run(model, data, settings)
+    return _run(model, data, hyperparameters)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Of the checkpoints `epoch-<number>.pt`, remove all but the last `keep` and the most accurate."""
-    files = sorted(folder.glob("epoch-*.pt"))
-    best = max(files, key=_accuracy, default=None)
-    for file in files[: -keep or None]:
-        if file != best:
-            file.unlink()
-
-
-def _accuracy(file: Path) -> float:
-    metadata = read_checkpoint(file, mapped=True).get(METADATA) or {}
-    return float(metadata.get("accuracy", 0.0))
-
-
-def _run(model: nn.Module, data: Data, settings: Settings, note: str = "") -> Run:
+def _run(model: nn.Module, data: LabelledData, hyperparameters: Hyperparameters, note: str = "", id: str = "") -> Run:
+    chosen = hyperparameters
     trainer = Trainer(
-        model, data.rows, data.labels, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed
+        model, data.rows, data.labels, epochs=chosen.epochs, batch_size=chosen.batch_size, seed=chosen.seed
     )
-    return Run(trainer, data, settings.seed, note)
+    return Run(trainer, data, chosen.seed, note, id)
 
 
-def _with_classes(data: Data, stored: Sequence[str], source: str) -> Data:
-    """The data under the checkpoint's labels, unless labels were given."""
+def _with_classes(data: LabelledData, stored: Sequence[str], source: str) -> LabelledData:
+    """The data under the checkpoint's class names, unless the data has names of its own."""
     if len(stored) != len(data.classes):
         raise CheckpointError(
             f"{source}: expected {len(stored)} classes as it was trained on, found {len(data.classes)}; "

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from simplenet.errors import DataError
+from simplenet.training.hyperparameters import Hyperparameters
 
 LEARNING_RATE = 4e-3  # the peak of the one-cycle schedule
 WEIGHT_DECAY = 0.01
@@ -48,9 +49,9 @@ class Trainer:
         rows: torch.Tensor,
         labels: torch.Tensor,
         *,
-        epochs: int = 10,
-        batch_size: int = 64,
-        seed: int = 0,
+        epochs: int = Hyperparameters.epochs,
+        batch_size: int = Hyperparameters.batch_size,
+        seed: int = Hyperparameters.seed,
     ) -> None:
         _check(model, rows, labels)
         self.model, self.rows, self.labels = model, rows, labels
@@ -62,11 +63,6 @@ class Trainer:
         self.scheduler = self._one_cycle(epochs)
         self.epoch = 0  # epochs done
         self.loss = math.nan  # mean loss of the last epoch
-
-    def run(self, on_batch: Callable[[Progress], None] | None = None) -> None:
-        """Train the epochs that are left."""
-        while self.epoch < self.epochs:
-            self.run_epoch(on_batch)
 
     def extend(self, epochs: int) -> None:
         """Train up to `epochs` in all, on a new cycle from the epoch that is done."""

@@ -183,8 +183,8 @@ def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(trained_ch
 def test_an_archive_from_before_the_state_files_is_served_too(start_server, trained_checkpoint, tmp_path):
     edits = {
         "simplenet_handler.py": [
-            (b"import codec, state, wire", b"import codec, wire"),
-            (b"state.announce(context, self.predictor, wire.install(self.answer))", b"wire.install(self.answer)"),
+            (b"import state, wire", b"import wire"),
+            (b"state.announce(context, self.predictor, wire.install(self.respond))", b"wire.install(self.respond)"),
         ]
     }
     store = edited_archive(trained_checkpoint, tmp_path, edits, without=["simplenet/worker/state.py"])

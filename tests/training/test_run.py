@@ -14,19 +14,26 @@ from simplenet.checkpoint.file import read_checkpoint
 from simplenet.errors import CheckpointError, DataError
 from simplenet.paths import resource
 from simplenet.training import run as runs
-from simplenet.training.data import load_split
+from simplenet.training.checkpoints import SavePlan
+from simplenet.training.data import LabelledData, load_data, load_split
+from simplenet.training.hyperparameters import Hyperparameters
 
-SETTINGS = runs.Settings(epochs=4, hidden_size=16)
+HYPERPARAMETERS = Hyperparameters(epochs=4, hidden_size=16)
 PARITY = ["even", "odd"] * 5
 
 
 @pytest.fixture(scope="module")
-def data() -> runs.Data:
+def data() -> LabelledData:
     """Some of the bundled digits."""
     rows, labels = load_split(resource("data/mnist"), "train")
     test_rows, test_labels = load_split(resource("data/mnist"), "test")
     names = tuple(str(digit) for digit in range(10))
-    return runs.Data("mnist", rows[:2000], labels[:2000], test_rows, test_labels, names)
+    return LabelledData("mnist", rows[:2000], labels[:2000], test_rows, test_labels, names)
+
+
+def train(run: runs.Run, plan: SavePlan) -> None:
+    with run.checkpoints(plan) as checkpoints:
+        run.train(checkpoints=checkpoints)
 
 
 def weights(run: runs.Run) -> torch.Tensor:
@@ -34,9 +41,9 @@ def weights(run: runs.Run) -> torch.Tensor:
 
 
 def test_a_resumed_run_gives_the_very_weights_of_one_that_never_stopped(data, tmp_path):
-    whole = runs.fresh(data, SETTINGS)
+    whole = runs.fresh(data, HYPERPARAMETERS)
     whole.train()
-    stopped = runs.fresh(data, SETTINGS)
+    stopped = runs.fresh(data, HYPERPARAMETERS)
     stopped.trainer.run_epoch()
     stopped.trainer.run_epoch()
     stopped.save_for_resuming(tmp_path / "two.pt")
@@ -65,16 +72,16 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path):
     killed.wait()
     assert not (tmp_path / "killed.pt").exists()
     last = "killed/epoch-0005.pt"
-    done = subprocess.run(
+    completed = subprocess.run(
         [*command, "--resume", last, "--output", "killed.pt"], cwd=tmp_path, capture_output=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     first, second = (read_checkpoint(tmp_path / name) for name in ("whole.pt", "killed.pt"))
     assert first["metadata"]["content_hash"] == second["metadata"]["content_hash"]
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(data, tmp_path):
-    run = runs.fresh(data, runs.Settings(epochs=6, hidden_size=8))
+    run = runs.fresh(data, Hyperparameters(epochs=6, hidden_size=8))
     accuracies = {}
     original = run.accuracy
 
@@ -83,20 +90,20 @@ def test_the_last_checkpoints_and_the_best_are_kept(data, tmp_path):
         return accuracies[run.trainer.epoch]
 
     run.accuracy = noted  # type: ignore[method-assign]
-    run.train(folder=tmp_path, save_every=1, keep=2)
+    train(run, SavePlan(tmp_path, save_every=1, keep=2))
     kept = {int(file.stem.removeprefix("epoch-")) for file in tmp_path.glob("epoch-*.pt")}
     best = max(accuracies, key=lambda epoch: accuracies[epoch])
     assert kept == {5, 6} | {best}
 
 
 def test_save_every_skips_epochs_but_not_the_last(data, tmp_path):
-    runs.fresh(data, runs.Settings(epochs=5, hidden_size=8)).train(folder=tmp_path, save_every=2, keep=9)
+    train(runs.fresh(data, Hyperparameters(epochs=5, hidden_size=8)), SavePlan(tmp_path, save_every=2, keep=9))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0004.pt", "epoch-0005.pt"]
 
 
 def test_more_epochs_than_planned_train_on_a_new_cycle(data, tmp_path):
-    run = runs.fresh(data, SETTINGS)
-    run.train(folder=tmp_path)
+    run = runs.fresh(data, HYPERPARAMETERS)
+    train(run, SavePlan(tmp_path))
     longer = runs.resume(data, tmp_path / "epoch-0004.pt", epochs=6)
     longer.train()
     assert longer.trainer.epoch == 6
@@ -105,7 +112,7 @@ def test_more_epochs_than_planned_train_on_a_new_cycle(data, tmp_path):
 
 
 def test_an_archive_is_a_checkpoint(data, tmp_path):
-    run = runs.fresh(data, SETTINGS)
+    run = runs.fresh(data, HYPERPARAMETERS)
     run.trainer.run_epoch()
     run.save_for_resuming(tmp_path / "one.pt")
     archive = create_archive(tmp_path / "one.pt", export_path=tmp_path)
@@ -117,7 +124,7 @@ def test_an_archive_is_a_checkpoint(data, tmp_path):
 
 
 def test_weights_alone_start_a_new_run_and_are_its_parent(data, tmp_path):
-    run = runs.fresh(data, SETTINGS)
+    run = runs.fresh(data, HYPERPARAMETERS)
     run.train()
     run.save(tmp_path / "served.pt")
     resumed = runs.resume(data, tmp_path / "served.pt", epochs=1)
@@ -131,46 +138,40 @@ def test_weights_alone_start_a_new_run_and_are_its_parent(data, tmp_path):
 
 
 def test_other_data_is_refused(data, tmp_path):
-    run = runs.fresh(data, SETTINGS)
+    run = runs.fresh(data, HYPERPARAMETERS)
     run.trainer.run_epoch()
     run.save_for_resuming(tmp_path / "one.pt")
-    other = runs.Data("other", data.rows[:100], data.labels[:100], data.test_rows, data.test_labels, data.classes)
+    other = LabelledData("other", data.rows[:100], data.labels[:100], data.test_rows, data.test_labels, data.classes)
     with pytest.raises(CheckpointError, match="other data"):
         runs.resume(other, tmp_path / "one.pt")
 
 
 def test_a_frozen_backbone_from_trained_weights_beats_a_random_one(data, tmp_path):
-    run = runs.fresh(data, runs.Settings(epochs=8, hidden_size=64))
+    run = runs.fresh(data, Hyperparameters(epochs=8, hidden_size=64))
     run.train()
     run.save(tmp_path / "digits.pt")
     backbone = run.trainer.model.fc1.weight.detach().clone()
-    parity = runs.load_data(resource("data/mnist"), relabel=PARITY)
+    parity = load_data(resource("data/mnist"), relabel=PARITY)
     assert parity.classes == ("even", "odd")
-    settings = runs.Settings(epochs=2)
-    transferred = runs.transfer(parity, tmp_path / "digits.pt", settings, freeze=True)
+    hyperparameters = Hyperparameters(epochs=2)
+    transferred = runs.transfer(parity, tmp_path / "digits.pt", hyperparameters, freeze=True)
     assert transferred.hidden_size == 64
-    gained = transferred.train() - runs.random_backbone(parity, settings, 64).train()
+    gained = transferred.train() - runs.random_backbone(parity, hyperparameters, 64).train()
     assert gained > 0.02
     assert torch.equal(transferred.trainer.model.fc1.weight, backbone)
 
 
 def test_labels_are_renamed_and_merged(tmp_path):
     folder = resource("data/mnist")
-    plain, merged = runs.load_data(folder), runs.load_data(folder, relabel=PARITY)
+    plain, merged = load_data(folder), load_data(folder, relabel=PARITY)
     assert torch.equal(merged.labels, plain.labels % 2)
     with pytest.raises(DataError, match="expected a label for each of the 10 classes"):
-        runs.load_data(folder, classes=["a", "b"])
+        load_data(folder, classes=["a", "b"])
 
 
 def test_the_checkpoints_labels_are_kept_when_none_are_given(data, tmp_path):
-    named = runs.Data("mnist", data.rows, data.labels, data.test_rows, data.test_labels, tuple("abcdefghij"))
-    run = runs.fresh(named, SETTINGS)
+    named = LabelledData("mnist", data.rows, data.labels, data.test_rows, data.test_labels, tuple("abcdefghij"))
+    run = runs.fresh(named, HYPERPARAMETERS)
     run.trainer.run_epoch()
     run.save_for_resuming(tmp_path / "one.pt")
     assert runs.resume(data, tmp_path / "one.pt").data.classes == tuple("abcdefghij")
-
-
-def test_pruning_leaves_other_files_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    runs.prune(tmp_path, 1)
-    assert (tmp_path / "notes.txt").exists()

@@ -12,7 +12,8 @@ def train(rows, labels, seed=0, epochs=1, on_batch=None):
     torch.manual_seed(0)  # the same first weights: `seed` is that of the order and the shifts
     model = SimpleNet(rows.shape[1], 16, 10)
     trainer = Trainer(model, rows, labels, epochs=epochs, seed=seed)
-    trainer.run(on_batch)
+    for _ in range(epochs):
+        trainer.run_epoch(on_batch)
     return trainer
 
 

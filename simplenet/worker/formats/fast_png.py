@@ -7,6 +7,7 @@ The format: https://www.w3.org/TR/png-3/
 """
 
 import struct
+import zlib
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -31,13 +32,24 @@ def parse(data: memoryview, side: int) -> np.ndarray | None:
     if pyspng is None or data[: len(head)] != head:
         return None
     file = bytes(data)
-    if not file.endswith(_END) or any(mark in file for mark in _MARKS):
+    if not file.endswith(_END) or any(mark in file for mark in _MARKS) or not _is_intact(file):
         return None
     try:
         pixels: np.ndarray = pyspng.load(file)
     except (RuntimeError, ValueError):
         return None
     return (pixels.astype(np.float32) / 255).reshape(1, -1)
+
+
+def _is_intact(file: bytes) -> bool:
+    """Whether every chunk matches its checksum: pyspng does not look, and would show a damaged image."""
+    at = 8  # after the signature
+    while at < len(file):
+        end = at + 8 + int.from_bytes(file[at : at + 4], "big")
+        if zlib.crc32(file[at + 4 : end]) != int.from_bytes(file[end : end + 4], "big"):
+            return False
+        at = end + 4
+    return at == len(file)
 
 
 @lru_cache(maxsize=16)

@@ -53,6 +53,16 @@ def test_a_damaged_file_is_left_or_read_as_carefully(image, data):
         np.testing.assert_array_equal(row, carefully(cut))
 
 
+def test_any_flipped_bit_of_the_pixels_is_left_to_the_careful_reader():
+    file = png(IMAGE)
+    assert fast(file) is not None
+    for position in range(file.index(b"IDAT"), len(file) - 12):
+        for bit in range(8):
+            damaged = bytearray(file)
+            damaged[position] ^= 1 << bit
+            assert fast(bytes(damaged)) is None, (position, bit)
+
+
 def with_exif(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -56,12 +56,13 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def simplenet(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the `simplenet` command to its end, with these variables in its environment."""
+def simplenet(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the `simplenet` command to its end in the folder `cwd`, with these variables in its environment."""
     command = [str(Path(sys.executable).with_name("simplenet")), *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200", **environment}
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment
+        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment,
+        cwd=cwd,
     )  # fmt: skip
 
 

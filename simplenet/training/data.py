@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from simplenet.errors import DataError
 from simplenet.content_hash import content_hash
+from simplenet.errors import DataError
 
 UNSIGNED_BYTE = 0x08
 SPLITS = {"train": "train", "test": "t10k"}

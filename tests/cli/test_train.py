@@ -11,12 +11,6 @@ from simplenet.checkpoint.file import read_checkpoint
 SMALL = ("--hidden-size", "8", "--batch-size", "500")  # an epoch in a fraction of a second
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Networks this small gain nothing from a second thread, and other tests run beside them."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 SAVING = ("train", *SMALL, "--output", "run.pt", "--save-every", "1", "--keep", "2")
 
 

@@ -5,7 +5,7 @@ servers share one machine, and `stop` finds the one it means.
 """
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,16 +61,11 @@ def start(
     least_delay = all(manifest.settings.get("maxBatchDelay") == 1 for manifest in manifests.values())
     command = torchserve.command(java, run_dir, config, least_delay, memory.java_options())
     environment = torchserve.environment(run_dir, workers)
-    with (run_dir / "logs" / "console.log").open("wb") as console:
-        # A session of its own: Ctrl-C reaches us alone, and every worker can be found by its process group.
-        process = subprocess.Popen(
-            command, cwd=run_dir, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-            start_new_session=True, pass_fds=() if lock is None else (lock,),
-        )  # fmt: skip
+    pid = _spawn(command, run_dir, environment, lock)
     server = Server(
         port=port,
-        pid=process.pid,
-        started=psutil.Process(process.pid).create_time(),
+        pid=pid,
+        started=psutil.Process(pid).create_time(),
         models=tuple(archives),
         host=host,
         workers=workers,
@@ -81,6 +76,19 @@ def start(
     )
     write_record(server)
     return server
+
+
+def _spawn(command: Sequence[str], run_dir: Path, environment: Mapping[str, str], lock: int | None) -> int:
+    """Start the frontend in a session of its own: Ctrl-C does not reach it, and its process group has every worker.
+
+    Returns:
+        Its pid.
+    """
+    with (run_dir / "logs" / "console.log").open("wb") as console:
+        return subprocess.Popen(
+            command, cwd=run_dir, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            start_new_session=True, pass_fds=() if lock is None else (lock,),
+        ).pid  # fmt: skip
 
 
 @contextmanager

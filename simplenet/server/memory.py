@@ -3,9 +3,8 @@
 What a large body costs, as a multiple of its size; measured with bodies of 12.8 MB:
 
 - direct memory: 1 as it arrives, 1 as its batch is written to the worker's socket
-- heap: 1 as it waits, 2 as its batch is put together in a buffer that grows by copying, 1 because each of these needs
-  a stretch of its own in a heap of several parts
-- the worker: 2, for its buffer grows by copying too
+- heap: 1 as it waits, 2 as its batch is put together in a buffer that grows by copying
+- the worker: 3, for its buffer doubles, by copying too
 """
 
 import re
@@ -24,16 +23,17 @@ LARGEST_DIRECT = 2 * GIB
 LARGEST_BUDGET = 1 * GIB  # for bodies: 64 of 16 MiB
 SHIPPED_REQUEST_SIZE = 16 * MIB  # max_request_size in config.properties
 
-_SERVE = 190 * MIB  # `simplenet serve` itself
-_JAVA = 150 * MIB  # beside heap and direct memory
-_WORKER = 260 * MIB  # on the CPU, its model loaded
+_SERVE = 200 * MIB  # `simplenet serve` itself
+_JAVA = 130 * MIB  # beside heap and direct memory
+_WORKER = 240 * MIB  # on the CPU, its model loaded
 _FIRST_HEAP = 128 * MIB
 _SMALL_HEAP = 96 * MIB  # for requests too small to be charged to the budget
 _SMALL_DIRECT = 32 * MIB
-_HEAP_PER_BODY = 4
+_HEAP_PER_BODY = 3
 _DIRECT_PER_BODY = 2
-_WORKER_PER_BODY = 2
+_WORKER_PER_BODY = 3
 _LEAST_BUDGET = MIB
+_SPARE = 10  # one part in so many stays free, for the kernel's socket buffers among others
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
 _UNLIMITED = 1 << 60  # cgroup v1 says "no limit" by a number like that
 
@@ -57,6 +57,8 @@ class MemoryPlan:
         notes = [many if self.enforced else "no limit on bodies: the frontend is stock"]
         if self.lowered:
             notes.append("max_request_size lowered to that")
+        elif self.max_request_size > self.budget and self.enforced:
+            notes.append(f"but max_request_size allows more than the {_shown(self.budget)} that memory has for bodies")
         return (
             f"memory: {_shown(self.offered)} offered; Java heap {_shown(self.heap)}, direct {_shown(self.direct)}: "
             + ", ".join(notes)
@@ -82,9 +84,9 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> Memory
             shipped one, are kept.
     """
     per_body = _HEAP_PER_BODY + _DIRECT_PER_BODY + _WORKER_PER_BODY
-    rest = offered - _SERVE - _JAVA - workers * _WORKER - _SMALL_HEAP - _SMALL_DIRECT
+    rest = offered - offered // _SPARE - _SERVE - _JAVA - workers * _WORKER - _SMALL_HEAP - _SMALL_DIRECT
     budget = min(LARGEST_BUDGET, max(_LEAST_BUDGET, rest // per_body))
-    heap = min(LARGEST_HEAP, _SMALL_HEAP + _HEAP_PER_BODY * budget)
+    heap = LARGEST_HEAP if budget == LARGEST_BUDGET else _SMALL_HEAP + _HEAP_PER_BODY * budget
     direct = min(LARGEST_DIRECT, _SMALL_DIRECT + _DIRECT_PER_BODY * budget)
     vmargs = config.get("vmargs", "").split()
     if own := _option(vmargs, ("-Xmx", "-XX:MaxHeapSize=")):

@@ -18,6 +18,7 @@ import torch
 from support import Running, free_port, processes_of
 
 from simplenet import create_archive, load_model_for_inference
+from simplenet.server import processes
 from simplenet.server.torchserve import find_java
 
 PACKAGES = ("torch", "torchserve", "numpy", "pillow", "pyyaml", "orjson")
@@ -70,10 +71,10 @@ def stock_server(
             time.sleep(0.1)
         yield running
     finally:
-        family = psutil.Process(process.pid).children(recursive=True)
-        for member in family:
-            member.terminate()
-        psutil.wait_procs(family, timeout=30)
+        members = processes.family(psutil.Process(process.pid))[1:]
+        for member in members:
+            processes.terminate(member)
+        processes.wait_for_all(members, timeout_s=30)
         process.wait(timeout=30)
         shutil.rmtree(temp, ignore_errors=True)
         assert processes_of(port) == []

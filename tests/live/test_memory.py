@@ -1,0 +1,129 @@
+"""A server told that it has 2 GiB: large bodies beyond its budget are refused, and nothing dies or outgrows it."""
+
+import http.client
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from threading import Event
+
+import psutil
+import pytest
+from support import Running, processes_of, simplenet, worker_pids
+
+LIMIT = 2 << 30
+ROWS = 4096
+LARGE = bytes(ROWS * 784 * 4)
+SMALL = bytes(784 * 4)
+HEADERS = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def server(start_server, model_store) -> Iterator[Running]:
+    running = start_server("--model-store", model_store, SIMPLENET_MEMORY="2g")
+    yield running
+    assert simplenet("stop", "--port", str(running.port)).returncode == 0
+
+
+def post(server: Running, body: bytes) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+    try:
+        connection.request("POST", "/predictions/simplenet", body, HEADERS)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def head(body: bytes, *more: str) -> bytes:
+    lines = ["POST /predictions/simplenet HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *more]
+    return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in HEADERS.items()), "", ""]).encode()
+
+
+def connect(server: Running) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+
+
+def status(connection: socket.socket) -> int:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    response.read()
+    return response.status
+
+
+@contextmanager
+def full(server: Running) -> Iterator[None]:
+    """As many bodies are on their way as the budget has room for: their heads have come."""
+    with ExitStack() as connections:
+        for _ in range(64):
+            connection = connections.enter_context(connect(server))
+            connection.sendall(head(LARGE, "Expect: 100-continue"))
+            said = connection.recv(64)
+            if b" 503 " in said:
+                break
+            assert said.startswith(b"HTTP/1.1 100 ")
+        else:
+            pytest.fail("64 bodies of 12.8 MB were let in")
+        yield
+
+
+def test_what_was_chosen_is_said_at_the_start(server):
+    line = next(line for line in server.output.splitlines() if line.startswith("memory: "))
+    assert re.fullmatch(
+        r"memory: 2.0 GiB offered; Java heap [\d.]+ MiB, direct [\d.]+ MiB: up to \d+ bodies of 16 MiB at once", line
+    )
+
+
+def test_a_body_beyond_the_budget_is_refused_and_the_connection_lives_on(server):
+    with full(server), connect(server) as connection:
+        connection.sendall(head(LARGE) + LARGE)
+        assert status(connection) == 503
+        connection.sendall(head(SMALL) + SMALL)
+        assert status(connection) == 200  # and small bodies are let in however many large ones there are
+
+
+def test_a_body_over_the_limit_of_one_is_413_also_when_the_budget_is_full(server):
+    with full(server):
+        assert post(server, bytes(17 << 20))[0] == 413
+
+
+def test_the_budget_is_given_back_when_the_clients_leave(server):
+    with full(server):
+        assert post(server, LARGE)[0] == 503
+    deadline = time.monotonic() + 60
+    while (answer := post(server, LARGE))[0] == 503:  # until the frontend has seen them leave
+        assert time.monotonic() < deadline
+    assert (answer[0], len(answer[1])) == (200, ROWS * 10 * 4)
+
+
+@pytest.mark.parametrize("clients", [4, 16, 64])
+def test_what_fits_is_answered_and_the_rest_refused_within_the_limit(server, clients):
+    before = set(processes_of(server.port))
+    peak, over = 0, Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not over.wait(0.1):
+            peak = max(peak, sum(psutil.Process(pid).memory_full_info().pss for pid in before))
+
+    with ThreadPoolExecutor(clients + 1) as pool:
+        watching = pool.submit(watch)
+        answers = list(pool.map(lambda _: post(server, LARGE), range(clients)))
+        over.set()
+        watching.result()
+    assert {code for code, _ in answers} <= {200, 503}
+    served = [body for code, body in answers if code == 200]
+    assert served
+    assert {len(body) for body in served} == {ROWS * 10 * 4}
+    assert b'"code": 503' in next((body for code, body in answers if code == 503), b'"code": 503')
+    assert set(processes_of(server.port)) == before
+    assert worker_pids(server.port) <= before
+    assert 0 < peak < LIMIT - (200 << 20)  # `serve` itself, in the foreground, takes the rest
+
+
+def test_ordinary_traffic_is_not_refused(server):
+    with ThreadPoolExecutor(256) as pool:
+        answers = list(pool.map(lambda _: post(server, SMALL), range(1024)))
+    assert {code for code, _ in answers} == {200}

@@ -1,0 +1,26 @@
+"""The table of environment variables."""
+
+import pytest
+
+from simplenet import settings
+from simplenet.errors import SettingError
+
+
+def test_the_help_names_every_variable_and_all_its_values():
+    text = settings.help_text()
+    for variable in settings.VARIABLES:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{variable.name}: ")]
+        assert all(value in line for value in variable.values)
+
+
+@pytest.mark.parametrize("variable", [v for v in settings.VARIABLES if v.values], ids=lambda v: v.name)
+def test_a_value_is_read_in_any_case_and_a_wrong_one_refused(monkeypatch, variable):
+    for value in variable.values:
+        monkeypatch.setenv(variable.name, value.upper())
+        assert variable.read() == value
+        settings.check_settings()
+    monkeypatch.setenv(variable.name, "")
+    assert variable.read() == variable.default
+    monkeypatch.setenv(variable.name, "nonsense")
+    with pytest.raises(SettingError, match=f"{variable.name}: expected one of .*, found 'nonsense'"):
+        settings.check_settings()

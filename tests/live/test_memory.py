@@ -98,6 +98,22 @@ def test_the_budget_is_given_back_when_the_clients_leave(server):
     assert (answer[0], len(answer[1])) == (200, ROWS * 10 * 4)
 
 
+def test_a_client_that_has_said_all_gets_its_answer(server):
+    with connect(server) as connection:
+        connection.sendall(head(LARGE) + LARGE)
+        connection.shutdown(socket.SHUT_WR)
+        assert status(connection) == 200
+        assert connection.recv(1) == b""  # then the connection ends
+
+
+def test_an_idle_connection_ends_when_its_client_leaves(server):
+    with connect(server) as connection:
+        connection.sendall(head(SMALL) + SMALL)
+        assert status(connection) == 200
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+
+
 @pytest.mark.parametrize("clients", [4, 16, 64])
 def test_what_fits_is_answered_and_the_rest_refused_within_the_limit(server, clients):
     before = set(processes_of(server.port))

@@ -47,10 +47,10 @@ def connect(server: Running) -> socket.socket:
 
 
 def status(connection: socket.socket) -> int:
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    response.read()
-    return response.status
+    with http.client.HTTPResponse(connection) as response:
+        response.begin()
+        response.read()
+        return response.status
 
 
 @contextmanager

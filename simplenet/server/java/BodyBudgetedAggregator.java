@@ -62,6 +62,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (event instanceof ChannelInputShutdownEvent) {
             clientLeft = true;
             giveBackArriving();
+            // TorchServe closes by a reset, which may overtake the response; for this connection it is an ordinary end.
+            context.channel().config().setOption(ChannelOption.SO_LINGER, -1);
             if (waiting.isEmpty()) {
                 context.close();
             }

@@ -47,10 +47,10 @@ def connect(server: Running) -> socket.socket:
 
 
 def status(connection: socket.socket) -> int:
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    response.read()
-    return response.status
+    with http.client.HTTPResponse(connection) as response:
+        response.begin()
+        response.read()
+        return response.status
 
 
 @contextmanager
@@ -96,6 +96,22 @@ def test_the_budget_is_given_back_when_the_clients_leave(server):
     while (answer := post(server, LARGE))[0] == 503:  # until the frontend has seen them leave
         assert time.monotonic() < deadline
     assert (answer[0], len(answer[1])) == (200, ROWS * 10 * 4)
+
+
+def test_a_client_that_has_said_all_gets_its_answer(server):
+    with connect(server) as connection:
+        connection.sendall(head(LARGE) + LARGE)
+        connection.shutdown(socket.SHUT_WR)
+        assert status(connection) == 200
+        assert connection.recv(1) == b""  # then the connection ends
+
+
+def test_an_idle_connection_ends_when_its_client_leaves(server):
+    with connect(server) as connection:
+        connection.sendall(head(SMALL) + SMALL)
+        assert status(connection) == 200
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("clients", [4, 16, 64])

@@ -3,9 +3,11 @@ package simplenet.server.frontend;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelOption;
 import io.netty.channel.ChannelOutboundHandler;
 import io.netty.channel.ChannelPipeline;
 import io.netty.channel.ChannelPromise;
+import io.netty.channel.socket.ChannelInputShutdownEvent;
 import io.netty.handler.codec.http.DefaultFullHttpResponse;
 import io.netty.handler.codec.http.FullHttpMessage;
 import io.netty.handler.codec.http.FullHttpResponse;
@@ -30,19 +32,43 @@ import java.util.concurrent.atomic.AtomicLong;
  * <p>A body is charged when its head arrives and given back when its response is written. One that the budget has no
  * room for is answered 503 at once, and skipped as it arrives. Small bodies are not charged, so large ones never keep
  * them out. The system property simplenet.body.budget sets the budget in bytes.
+ *
+ * <p>The body of a client that has left waits in the queue like any other, so its connection stays open, half closed,
+ * until the response is written.
  */
 public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler {
     private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
-    private static final long ABANDONED_S = 30; // a client that left has its body in the queue for a while longer
+    private static final long BROKEN_S = 10; // a connection that broke has its body in the queue for a while longer
     private static final AtomicLong CHARGED = new AtomicLong();
 
     private final ArrayDeque<Long> waiting = new ArrayDeque<>(); // of requests that are complete, the oldest first
     private long arriving; // of the request that is being received
     private boolean refused;
+    private boolean clientLeft;
 
     public BodyBudgetedAggregator(int maxContentLength) {
         super(maxContentLength);
+    }
+
+    @Override
+    public void handlerAdded(ChannelHandlerContext context) throws Exception {
+        super.handlerAdded(context);
+        context.channel().config().setOption(ChannelOption.ALLOW_HALF_CLOSURE, true);
+    }
+
+    @Override
+    public void userEventTriggered(ChannelHandlerContext context, Object event) throws Exception {
+        if (event instanceof ChannelInputShutdownEvent) {
+            clientLeft = true;
+            giveBackArriving();
+            // TorchServe closes by a reset, which may overtake the response; for this connection it is an ordinary end.
+            context.channel().config().setOption(ChannelOption.SO_LINGER, -1);
+            if (waiting.isEmpty()) {
+                context.close();
+            }
+        }
+        super.userEventTriggered(context, event);
     }
 
     @Override
@@ -93,7 +119,11 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (message instanceof LastHttpContent && !waiting.isEmpty()) {
             CHARGED.addAndGet(-waiting.poll());
         }
-        context.write(message, promise);
+        ChannelPromise written = promise.unvoid();
+        if (clientLeft && waiting.isEmpty()) {
+            written.addListener(ChannelFutureListener.CLOSE);
+        }
+        context.write(message, written);
     }
 
     @Override
@@ -102,7 +132,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         long abandoned = waiting.stream().mapToLong(Long::longValue).sum();
         waiting.clear();
         if (abandoned > 0) {
-            context.executor().schedule(() -> CHARGED.addAndGet(-abandoned), ABANDONED_S, TimeUnit.SECONDS);
+            context.executor().schedule(() -> CHARGED.addAndGet(-abandoned), BROKEN_S, TimeUnit.SECONDS);
         }
         super.channelInactive(context);
     }

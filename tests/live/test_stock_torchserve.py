@@ -4,10 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from importlib.metadata import version
+import venv
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ import psutil
 import pytest
 import requests
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from support import Running, free_port, processes_of
 
 from simplenet import create_archive, load_model_for_inference
@@ -24,17 +26,34 @@ from simplenet.server.torchserve import find_java
 PACKAGES = ("torch", "torchserve", "numpy", "pillow", "pyyaml", "orjson")
 
 
+def needed_by(names: Iterable[str]) -> dict[str, Distribution]:
+    """These packages and all that they require, by name."""
+    packages: dict[str, Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in packages:
+            continue
+        packages[name] = distribution(name)
+        requirements = [Requirement(line) for line in packages[name].requires or ()]
+        waiting += [one.name for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return packages
+
+
 @pytest.fixture(scope="module")
-def stock_python() -> Path:
-    """The Python of an environment that holds only what DESIGN names; made once, kept in .venv."""
-    folder = Path(sys.prefix) / "stock-torchserve"
+def stock_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds only what DESIGN names.
+
+    The packages are links to those of the environment that runs the tests: installing torch again takes half a minute.
+    """
+    folder = tmp_path_factory.mktemp("stock-environment")
+    venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    ready = folder / ".ready"
-    wanted = [f"{name}=={version(name)}" for name in PACKAGES]
-    if not (ready.is_file() and ready.read_text() == str(wanted)):
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-qq", *wanted], check=True)
-        ready.write_text(str(wanted))
+    show_folder = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    target = subprocess.run([python, "-c", show_folder], check=True, capture_output=True, text=True).stdout.strip()
+    for package in needed_by(PACKAGES).values():
+        for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            Path(target, name).symlink_to(Path(package.locate_file(name)))
     return python
 
 
@@ -58,7 +77,8 @@ def stock_server(
     environment.pop("PYTHONPATH", None)
     process = subprocess.Popen(
         [
-            *(str(stock_python.with_name("torchserve")), "--start", "--foreground", "--disable-token-auth", "--ncs"),
+            *(str(stock_python), "-c", "from ts.model_server import start; start()"),  # what `torchserve` runs
+            *("--start", "--foreground", "--disable-token-auth", "--ncs"),
             *("--model-store", "store", "--models", "simplenet.mar", "--ts-config", "config.properties"),
         ],
         cwd=run_dir, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

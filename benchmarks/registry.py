@@ -95,10 +95,11 @@ OURS_LATENCY = Peer(
 )  # fmt: skip
 
 # What a part of ours is worth: the same server without it. Only measured when named.
+WITHOUT_LOADS = tuple(load.name for load in loads.LOADS if load.connections in (1, 64) or load.rows == 4096)
 WITHOUT = tuple(
     Peer(
         f"ours-{switch}-stock", f"SimpleNet Serve, stock {switch}", "ours.py", TORCHSERVE_PATH, "simplenet-serve",
-        prepares=True, own_environment=False, environment={f"SIMPLENET_{switch.upper()}": "stock"},
+        prepares=True, own_environment=False, environment={f"SIMPLENET_{switch.upper()}": "stock"}, only=WITHOUT_LOADS,
     )
     for switch in ("frontend", "wire")
 )  # fmt: skip
@@ -142,17 +143,14 @@ OTHERS = (
 
 
 def chosen(names: str) -> tuple[Peer, ...]:
-    """The other servers of a comma-separated list; all of them for `all`, none for an empty one.
+    """The other servers of a comma-separated list, in which `all` stands for all peers; none for an empty one.
 
     Raises:
         SystemExit: a name is unknown.
     """
     by_name = {peer.name: peer for peer in (*OTHERS, *WITHOUT)}
-    wanted = (
-        [peer.name for peer in OTHERS]
-        if names == "all"
-        else [name.strip() for name in names.split(",") if name.strip()]
-    )
+    peers = ",".join(peer.name for peer in OTHERS)
+    wanted = [name.strip() for name in names.replace("all", peers).split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in by_name]:
         raise SystemExit(f"bench: --peers: expected {', '.join(by_name)}, found {', '.join(unknown)}")
     return tuple(by_name[name] for name in wanted)

@@ -65,9 +65,13 @@ def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
     """The store's archives; those of a bucket are downloaded into `fetched`."""
     if not is_remote(model_store):
         return sorted(Path(model_store).glob("*.mar"))
-    files = [stored for stored in list_objects(model_store) if stored.address.endswith(".mar")]
-    for stored in files:
-        download(stored.address, fetched / Path(stored.address).name)
+    for stored in list_objects(model_store):
+        if not stored.address.endswith(".mar"):
+            continue
+        target = fetched / Path(stored.address).name
+        if target.exists():
+            raise ServerError(f"{stored.address}: expected one archive of that name in {model_store}, found two")
+        download(stored.address, target)
     return sorted(fetched.glob("*.mar"))
 
 

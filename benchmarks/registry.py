@@ -149,8 +149,8 @@ def chosen(names: str) -> tuple[Peer, ...]:
         SystemExit: a name is unknown.
     """
     by_name = {peer.name: peer for peer in (*OTHERS, *WITHOUT)}
-    peers = ",".join(peer.name for peer in OTHERS)
-    wanted = [name.strip() for name in names.replace("all", peers).split(",") if name.strip()]
+    parts = [part.strip() for part in names.split(",") if part.strip()]
+    wanted = [name for part in parts for name in ([peer.name for peer in OTHERS] if part == "all" else [part])]
     if unknown := [name for name in wanted if name not in by_name]:
         raise SystemExit(f"bench: --peers: expected {', '.join(by_name)}, found {', '.join(unknown)}")
     return tuple(by_name[name] for name in wanted)

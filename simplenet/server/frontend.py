@@ -1,6 +1,6 @@
-"""TorchServe 0.12's Java frontend with four constants changed that no setting reaches, and one class of our own.
+"""TorchServe 0.12's Java frontend with three constants changed that no setting reaches, and one class of our own.
 
-Nothing of it is rebuilt or kept: `serve` copies four classes out of the installed model-server.jar into the run
+Nothing of it is rebuilt or kept: `serve` copies three classes out of the installed model-server.jar into the run
 directory, changes a constant in each, and puts them in front of the jar on the class path. Each class is known by its
 SHA-256; where one differs, or when SIMPLENET_FRONTEND is "stock", the frontend stays as it is. What each change is
 worth is in docs/performance.md.
@@ -56,14 +56,6 @@ CHANGES = (
         "779d0df5bfc17c5ad09ac46d63d9a017d48a4cd68c1b7464de914d3cb40190b9",
         b"\x11\x10\x00\xb7",  # sipush 4096, invokespecial (FixedRecvByteBufAllocator)
         b"\x11\x40\x00\xb7",
-    ),
-    # A buffer of netty's that outgrows 4 MiB grows by 4 MiB at a time, copied each time, as a batch of large requests
-    # is written to the worker: it doubles up to 64 MiB, and grows by as much beyond.
-    Change(
-        "io/netty/buffer/AbstractByteBufAllocator.class",
-        "4852a094a9492360701e9dabaa14ad8ba618886237f85107f174976c537937ff",
-        b"\x03\x00\x40\x00\x00",  # CONSTANT_Integer 4,194,304
-        b"\x03\x04\x00\x00\x00",
     ),
     # The pipeline of a connection gets our aggregator of bodies instead of netty's, of which ours is a subclass.
     Change(

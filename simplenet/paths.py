@@ -27,5 +27,7 @@ def resource(name: str) -> Path:
     """
     path = (_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT) / name
     if not path.exists():
-        raise SimpleNetError(f"{path}: not found; install again with pip install --force-reinstall simplenet-serve")
+        raise SimpleNetError(
+            f"{path}: not found; install SimpleNet Serve again, in its checkout: pip install --force-reinstall ."
+        )
     return path

@@ -96,7 +96,7 @@ def test_every_floor_lists_rooms_that_exist() -> None:
         ("checkpoint/save.py", "from simplenet import SimpleNet", "imports simplenet from the floor of '__init__'"),
         ("checkpoint/save.py", "from ..archive import create", "imports simplenet.archive.create from the floor"),
         ("checkpoint/save.py", "from .. import archive", "imports simplenet.archive from the floor"),
-        ("worker/codec.py", "from simplenet.training.data import load_split", "do not import each other"),
+        ("worker/decode.py", "from simplenet.training.data import load_split", "do not import each other"),
         (
             "text.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from simplenet.paths import PathLike",

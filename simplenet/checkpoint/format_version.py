@@ -33,5 +33,5 @@ def require_known_format(metadata: Any, source: str) -> None:
     if version > CURRENT_FORMAT:
         raise LaterFormatError(
             f"{source}: expected a checkpoint of format {CURRENT_FORMAT}, the latest that this version reads, "
-            f"found format {version}; upgrade simplenet-serve (pip install --upgrade simplenet-serve)"
+            f"found format {version}; upgrade SimpleNet Serve, in its checkout: git pull && scripts/bootstrap"
         )

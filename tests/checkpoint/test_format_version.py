@@ -30,7 +30,7 @@ from simplenet.model import SimpleNet
 from simplenet.server.model_store import collect_archives, verified_samples
 
 LATER = CURRENT_FORMAT + 1
-UPGRADE = "upgrade simplenet-serve (pip install --upgrade simplenet-serve)"
+UPGRADE = "upgrade SimpleNet Serve, in its checkout: git pull && scripts/bootstrap"
 
 
 def with_metadata(path: Path, target: Path, **metadata: object) -> Path:
@@ -108,9 +108,9 @@ def test_a_later_format_is_refused_at_every_door_and_nothing_is_written(saved, t
 
 def test_an_archive_of_a_later_format_is_neither_read_nor_served(saved, tmp_path):
     path = later_archive(saved, tmp_path)
-    with pytest.raises(LaterFormatError, match=r"later\.mar.*upgrade simplenet-serve"):
+    with pytest.raises(LaterFormatError, match=r"later\.mar.*upgrade SimpleNet Serve"):
         read_archive(path)
-    with pytest.raises(LaterFormatError, match=r"later\.mar.*upgrade simplenet-serve"):
+    with pytest.raises(LaterFormatError, match=r"later\.mar.*upgrade SimpleNet Serve"):
         verified_samples({"later": path}, tmp_path)
 
 

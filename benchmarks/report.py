@@ -188,7 +188,7 @@ def _resources(peers: list[dict[str, Any]]) -> Table:
         "Start: from the command to the first right answer. Warm-up: until the rates of JSON and raw with 64 "
         "connections were level. CPU: of all the server's processes, 64 connections. Memory after the load: PSS of all "
         "processes, then PSS / USS of the largest; +: it shared pages with another server of the run, and takes more "
-        "alone. One more worker: what it adds to the PSS."
+        "alone. mosec runs a worker for each kind of body, so three. One more worker: what it adds to the PSS."
     )
     return Table("Start, warm-up, CPU, memory", note, header, rows)
 

@@ -28,6 +28,6 @@ def resource(name: str) -> Path:
     path = (_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT) / name
     if not path.exists():
         raise SimpleNetError(
-            f"{path}: not found; install SimpleNet Serve again, in its checkout: pip install --force-reinstall ."
+            f"{path}: not found; install SimpleNet Serve again: pip install --force-reinstall CHECKOUT"
         )
     return path

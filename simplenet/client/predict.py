@@ -1,4 +1,4 @@
-"""Ask a server for predictions."""
+"""Request predictions from a server."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from simplenet.media_types import BY_SUFFIX
 
 
 def predict(url: str, file: str | os.PathLike[str], top_k: int = 1, timeout_s: float = 30.0) -> list[dict[str, Any]]:
-    """Send one file; one prediction per row comes back.
+    """Send one file and return one prediction per row.
 
     Args:
         url: of the model, for example `http://127.0.0.1:8080/predictions/simplenet`.
@@ -35,14 +35,14 @@ def predict(url: str, file: str | os.PathLike[str], top_k: int = 1, timeout_s: f
     except ValueError as error:  # requests cannot parse it as an address
         raise ClientError(f"url: expected http://host:port, found {url!r}") from error
     except requests.RequestException as error:
-        raise ClientError(f"{url}: no answer: {_reason(error)}; is the server running?") from error
+        raise ClientError(f"{url}: no response: {_reason(error)}; is the server running?") from error
     if not response.ok:
         raise ClientError(f"{path}: {response.status_code}: {_message(response)}")
     return _predictions(response, url)
 
 
 def _predictions(response: requests.Response, url: str) -> list[dict[str, Any]]:
-    """What the server predicted; a response of another form comes from another server."""
+    """The predictions in the response; a response of another form comes from another kind of server."""
     try:
         predictions: list[dict[str, Any]] = response.json()["predictions"]
         entries = [entry for row in predictions for entry in (row, *row.get("top_k", ()))]

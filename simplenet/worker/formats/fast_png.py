@@ -1,9 +1,9 @@
-"""A grey PNG of the model's own size without pillow's fifty microseconds, where pyspng is installed.
+"""A grey PNG of the model's own size without pillow's fifty microseconds, if pyspng is installed.
 
-It takes 8-bit grey images that nothing in the file would change (no transparency, no orientation, no animation). It
-leaves the rest to the careful reader in image.py, which also says what is wrong.
+It reads only 8-bit grey images that nothing in the file would change (no transparency, orientation or animation). It
+leaves the rest to the careful reader in image.py, which also explains errors.
 
-The format: https://www.w3.org/TR/png-3/
+Format: https://www.w3.org/TR/png-3/
 """
 
 import struct
@@ -17,13 +17,13 @@ import numpy as np
 pyspng: Any
 try:
     pyspng = import_module("pyspng")
-except ImportError:  # a stock TorchServe: the careful reader takes everything
+except ImportError:  # a stock TorchServe: the careful reader reads everything
     pyspng = None
 
 ACTIVE = "pillow" if pyspng is None else "pyspng"  # what reads the common form here
 
 _END = b"\0\0\0\0IEND\xaeB`\x82"
-_MARKS = (b"tRNS", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"acTL")  # chunks that may change what is seen
+_MARKS = (b"tRNS", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"acTL")  # chunks that may change the picture
 
 
 def parse(data: memoryview, side: int) -> np.ndarray | None:
@@ -42,7 +42,7 @@ def parse(data: memoryview, side: int) -> np.ndarray | None:
 
 
 def _is_intact(file: bytes) -> bool:
-    """Whether every chunk matches its checksum: pyspng does not look, and would show a damaged image."""
+    """Whether every chunk matches its checksum: pyspng does not check them, and would accept a damaged image."""
     at = 8  # after the signature
     while at < len(file):
         end = at + 8 + int.from_bytes(file[at : at + 4], "big")

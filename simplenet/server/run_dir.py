@@ -15,7 +15,7 @@ STATES = "state"  # the folder of the workers' state files
 
 
 def run_root() -> Path:
-    """The folder of all run directories: short, because socket paths are limited to some 100 characters."""
+    """The folder of all run directories: short, because socket paths are limited to about 100 characters."""
     return Path(tempfile.gettempdir()) / f"simplenet-{os.getuid()}"
 
 

@@ -16,7 +16,7 @@ FORMATS = {
     RAW: Format(raw.decode, encode=raw.encode),
     NPY: Format(npy.decode, npy.SIGNATURES, encode=npy.encode),
 }
-# The media types of responses; the first is for clients without a preference. encode.py encodes JSON for a whole batch.
+# The media types of responses; the first is for clients without a preference. encode.py encodes JSON per batch.
 RESPONSE_TYPES = (JSON, *(media_type for media_type, one in FORMATS.items() if one.encode))
 EXPECTED_TYPES = f"{', '.join(FORMATS)} or {FORM} with a field 'data'"
 _HEAD = 16  # bytes that are searched for a signature

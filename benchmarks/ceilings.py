@@ -1,4 +1,4 @@
-"""What no server can exceed: the network alone in one process, and TorchServe's front without a model behind it."""
+"""What no server can exceed: the network alone in one process, and TorchServe's frontend without a model."""
 
 import functools
 import http.client
@@ -20,8 +20,8 @@ ROWS = (1, 64, 1024, 4096)
 
 
 def in_process(work: Path, threads: int, seconds: float) -> list[dict[str, Any]]:
-    """Rows a second of softmax(network(rows)) for each size of batch, in a process of its own."""
-    done = subprocess.run(
+    """Rows per second of softmax(network(rows)) for each batch size, in a process of its own."""
+    process = subprocess.run(
         [sys.executable, str(PROGRAMS / "in_process.py"), str(threads), str(seconds), *map(str, ROWS)],
         env={**os.environ, "BENCH_WEIGHTS": str(work / "weights.pt")},
         capture_output=True,
@@ -29,14 +29,14 @@ def in_process(work: Path, threads: int, seconds: float) -> list[dict[str, Any]]
         check=True,
         timeout=60 + 10 * seconds,
     )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in process.stdout.splitlines()]
 
 
 def frontend(work: Path, plan: Plan, advance: Advance) -> dict[str, Any]:
-    """Our frontend, with requests that never reach a worker.
+    """SimpleNet Serve's frontend, with requests that never reach a worker.
 
-    TorchServe closes the connection after every 4xx answer, so the POST to a model that does not exist also pays for a
-    new connection each time. GET /ping keeps it; sent with the same body, it is read in full before the answer.
+    TorchServe closes the connection after every 4xx response, so a POST to a model that does not exist also pays for a
+    new connection. GET /ping keeps the connection; its body is the same and is read in full before the response.
     """
     with tempfile.TemporaryDirectory(prefix="b", dir=work) as name:
         folder = Path(name)
@@ -49,7 +49,7 @@ def frontend(work: Path, plan: Plan, advance: Advance) -> dict[str, Any]:
                 [*program, "prepare"], env=environment, stdout=output, stderr=output, check=True, timeout=120
             )
         with processes.started([*program, "serve"], environment, folder, log) as (_, process):
-            processes.wait_until(lambda: _answers(port), process, 120)
+            processes.wait_until(lambda: _responds(port), process, 120)
             return _measure_frontend(f"http://127.0.0.1:{port}", folder, plan, advance)
 
 
@@ -72,7 +72,7 @@ def _measure_frontend(url: str, folder: Path, plan: Plan, advance: Advance) -> d
     return result
 
 
-def _answers(port: int) -> bool:
+def _responds(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/ping")

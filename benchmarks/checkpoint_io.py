@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoint_io.py [--size-mb 1000] [--repeats 5] [--folder DIR]
 
-Every measurement is a process of its own, so that its peak memory is its own: what VmHWM of /proc/self/status grew by
-during the call, as a share of the weights. Cold: the file was flushed and dropped from the page cache before. Warm: it
-was read just before. Linux only. The table is written to benchmarks/results/checkpoint_io.json too.
+Every measurement runs in a process of its own, so that its peak memory is its own: the growth of VmHWM in
+/proc/self/status during the call, as a share of the weights. Cold: the file was flushed and dropped from the page cache
+before. Warm: it was read just before. Linux only. The table is also written to benchmarks/results/checkpoint_io.json.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def network(size_mb: int) -> SimpleNet:
 
 
 def flushed(save: Callable[[Any, Path], None]) -> Callable[[Any, Path], None]:
-    """The same, flushed to disk, as everything here that saves is."""
+    """`save`, then a flush to disk, as in the library's own functions."""
 
     def run(weights: Any, path: Path) -> None:
         save(weights, path)
@@ -61,12 +61,12 @@ def bare_sha256(weights: dict[str, torch.Tensor]) -> None:
 
 
 def read_through(weights: dict[str, torch.Tensor]) -> None:
-    """Look at every number, which is when a mapped file is read."""
+    """Use every number, so that a mapped file is read."""
     for tensor in weights.values():
         tensor.sum()
 
 
-# Of each group the first is what the others are compared with.
+# The first of each group is the reference for the others.
 SAVES: dict[str, Callable[[SimpleNet, Path], Any]] = {
     "torch.save, flushed": lambda model, path: flushed(torch.save)(model.state_dict(), path),
     "torch.save, not flushed": lambda model, path: torch.save(model.state_dict(), path),
@@ -107,9 +107,9 @@ VERIFIES: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
 
 
 def measure(case: str, size_mb: int, path: Path) -> dict[str, float]:
-    """Time one case in this process: seconds, and how far the memory grew at its peak, in bytes."""
+    """Time one case in this process: seconds, and the growth of peak memory in bytes."""
     call = _prepared(case, network(1), path.with_name("tiny.bin"))
-    call()  # what is loaded and set up on first use is not what is measured
+    call()  # imports and set-up on first use are not measured
     if case in LOADS:
         suffix, load = LOADS[case]
         call = _kept(lambda: load(path.with_suffix(suffix)))
@@ -135,7 +135,7 @@ def _prepared(case: str, model: SimpleNet, path: Path) -> Callable[[], Any]:
 
 
 def _kept(load: Callable[[], Any]) -> Callable[[], Any]:
-    """Hold what was loaded until the process ends: freeing it is not part of loading."""
+    """Hold the loaded object until the process ends: freeing it is not part of loading."""
     held: list[Any] = []
     return lambda: held.append(load())
 
@@ -154,35 +154,35 @@ def cool(path: Path) -> None:
 
 
 def warm(path: Path) -> None:
-    """Have the whole file in the page cache."""
+    """Read the complete file into the page cache."""
     with path.open("rb") as file:
         while file.read(2**24):
             pass
 
 
 def run_all(size_mb: int, repeats: int, folder: Path) -> list[dict[str, Any]]:
-    """Measure every case once a round, the rounds in orders of their own: what else the machine does falls on all."""
+    """Measure every case once per round, each round in its own order, so that other load on the machine hits all."""
     path = folder / "net.bin"
     for suffix in (".pt", ".safetensors"):
         save_for_inference(network(size_mb), path.with_suffix(suffix))
     cases = [("save", case, "") for case in SAVES] + [("verify", case, "") for case in VERIFIES]
     cases += [("load", case, state) for state in ("cold", "warm") for case in LOADS]
-    found: dict[tuple[str, str, str], list[dict[str, float]]] = {case: [] for case in cases}
+    measured: dict[tuple[str, str, str], list[dict[str, float]]] = {case: [] for case in cases}
     for number in range(repeats):
         for kind, case, state in random.Random(number).sample(cases, len(cases)):
             if kind == "load":
                 (cool if state == "cold" else warm)(path.with_suffix(LOADS[case][0]))
-            found[kind, case, state].append(_in_a_process(case, size_mb, path))
+            measured[kind, case, state].append(_in_a_process(case, size_mb, path))
             for saved in folder.glob("saved.*"):
                 saved.unlink()
-    return [_row(kind, case, state, runs, size_mb) for (kind, case, state), runs in found.items()]
+    return [_row(kind, case, state, runs, size_mb) for (kind, case, state), runs in measured.items()]
 
 
 def _in_a_process(case: str, size_mb: int, path: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--case", case, "--size-mb", str(size_mb), "--folder", str(path.parent)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
-    measured: dict[str, float] = json.loads(answer)
+    output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+    measured: dict[str, float] = json.loads(output)
     return measured
 
 
@@ -216,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size-mb", type=int, default=1000, help="million bytes of weights")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="on the disk to measure; by default the one for temporary files")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; by default that of temporary files")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:

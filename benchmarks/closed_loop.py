@@ -1,4 +1,4 @@
-"""Closed loop: wrk keeps every connection busy, the next request follows the answer."""
+"""Closed loop: wrk keeps every connection busy and sends the next request after each response."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ INSTALL = "wrk is not installed (Debian, Ubuntu: apt install wrk; others: your p
 def send(
     url: str, bodies: list[Body], folder: Path, connections: int, seconds: int, method: str = "POST"
 ) -> dict[str, Any]:
-    """Send the bodies in turn for `seconds` (whole: wrk knows no others)."""
+    """Send the bodies in turn for `seconds` (wrk accepts only whole seconds)."""
     files = [folder / f"body-{number}" for number in range(len(bodies))]
     for file, body in zip(files, bodies, strict=True):
         file.write_bytes(body.content)
@@ -32,31 +32,31 @@ def get(url: str, connections: int, seconds: int) -> dict[str, Any]:
 
 
 def version() -> str:
-    """As wrk prints it.
+    """The version that wrk prints.
 
     Raises:
-        SystemExit: it is not installed.
+        SystemExit: wrk is not installed.
     """
     if shutil.which("wrk") is None:
         raise SystemExit(f"bench: {INSTALL}")
-    done = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)
-    return " ".join(done.stdout.split()[:2])
+    process = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)
+    return " ".join(process.stdout.split()[:2])
 
 
 def _wrk(url: str, script: str, arguments: list[str], connections: int, seconds: int) -> dict[str, Any]:
-    """One thread: on a machine whose cores the server needs, a second one measures itself."""
+    """Run wrk with one thread: a second one would compete with the server for the cores."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(LUA / script), url]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--", *arguments], capture_output=True, text=True, check=False, timeout=seconds + 30
     )
-    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+    line = next((line for line in process.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
-        raise RuntimeError(f"wrk: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise RuntimeError(f"wrk: {(process.stderr or process.stdout).strip()[-300:]}")
     return _result(json.loads(line.removeprefix("RESULT ")))
 
 
 def _result(raw: dict[str, int]) -> dict[str, Any]:
-    """Per second of what was answered well; `errors` is everything else."""
+    """Rates of successful responses; `errors` counts everything else."""
     errors = sum(raw[name] for name in ("status", "connect", "read", "write", "timeout"))
     good = raw["requests"] - raw["status"]
     return {

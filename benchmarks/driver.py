@@ -30,13 +30,13 @@ console = Console()
 
 
 def main(
-    peers: Annotated[str, typer.Option(help="Names separated by commas, all, or nothing for ours alone.")] = "all",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of every server; medians are reported.")] = 3,
+    peers: Annotated[str, typer.Option(help="Names separated by commas, all, or '' for SimpleNet alone.")] = "all",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds over all servers; medians are reported.")] = 3,
     seconds: Annotated[int, typer.Option(min=1, help="Of each measurement.")] = 2,
-    quick: Annotated[bool, typer.Option("--quick", help="Two minutes: ours alone, one short round.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two minutes: SimpleNet alone, one short round.")] = False,
     output: Annotated[Path, typer.Option(help="Folder of the report.")] = HERE / "results",
 ) -> None:
-    """Start each server, check its answers, load it, and write JSON, a table and plots."""
+    """Start each server, check its responses, load it, and write JSON, a table and plots."""
     if quick:
         peers, rounds, seconds = "", 1, 1
     plan = Plan(rounds, seconds, warm_up.SHORT if quick else warm_up.FULL)
@@ -71,7 +71,7 @@ def _run(order: tuple[Peer, ...], plan: Plan, work: Path, results: dict[str, Any
 
 
 def _prepare(work: Path) -> Reference:
-    """Train a checkpoint, export its weights for the peers, and take the reference from the library."""
+    """Train a checkpoint, export its weights for the peers, and return the library's predictions as the reference."""
     checkpoint = work / "simplenet.pt"
     simplenet = Path(sys.executable).parent / "simplenet"
     subprocess.run([simplenet, "train", "--epochs", "1", "--output", checkpoint], check=True, capture_output=True)
@@ -94,7 +94,7 @@ def _ceilings(work: Path, plan: Plan, advance: Advance) -> dict[str, Any]:
 
 
 class Bar:
-    """One bar for the whole run; a stage that ends early is filled up when the next begins."""
+    """One bar for the complete run; a stage that ends early is filled up when the next begins."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.task = progress, progress.add_task("", total=total)

@@ -1,4 +1,4 @@
-"""An environment of its own for each peer, made on first use from exact pins."""
+"""A separate environment for each peer, created on first use from exact pins."""
 
 import ctypes.util
 import os
@@ -14,11 +14,11 @@ INSTALL_TIMEOUT_S = 900
 
 
 class Unavailable(Exception):
-    """A peer cannot be had on this machine; the message is the reason that the report gives."""
+    """A peer cannot be installed on this machine; the message is the reason in the report."""
 
 
 def ensure(name: str, requirements: Path, *, torch: bool = True, distribution_python: bool = False) -> Path:
-    """The Python of environment `name`, made anew when its pins change.
+    """The Python of environment `name`, which is recreated when its pins change.
 
     Args:
         name: of the folder under .envs.
@@ -27,7 +27,7 @@ def ensure(name: str, requirements: Path, *, torch: bool = True, distribution_py
         distribution_python: use the distribution's Python with its shared library, which Triton's stub links to.
 
     Raises:
-        Unavailable: it cannot be made, with the last line that said why.
+        Unavailable: it cannot be created, with the last line of the error.
     """
     folder = ENVS / name
     stamp = folder / ".stamp"
@@ -72,9 +72,9 @@ def _pip(python: Path, *arguments: str) -> None:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S)
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"cannot be installed: {type(error).__name__}") from error
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
+    if process.returncode:
+        lines = (process.stderr or process.stdout).strip().splitlines()
         raise Unavailable(f"cannot be installed: {lines[-1] if lines else 'no message'}")

@@ -1,6 +1,6 @@
-"""What the project set out to reach, as ratios within one run, and whether it did.
+"""The project's goals, as ratios within one run, and whether they are met.
 
-Ours is the median of its rounds; a peer is the best median of all peers.
+SimpleNet Serve counts with the median of its rounds, the peers with the best of their medians.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PNG, LARGE = "png, 64 conn", "raw, 4096 rows"
 
 @dataclass(frozen=True)
 class Goal:
-    """A value that should be at least (`>=`) or at most (`<=`) `target`; None where it was not measured."""
+    """A value that should be at least (`>=`) or at most (`<=`) `target`; None if it was not measured."""
 
     title: str
     sign: str
@@ -27,7 +27,7 @@ class Goal:
 
 
 class Run:
-    """The results by what the goals ask for."""
+    """The results as the goals need them."""
 
     def __init__(self, results: dict[str, Any]) -> None:
         measured = [peer for peer in results["peers"] if peer["status"] == "ok"]
@@ -110,7 +110,7 @@ GOALS = (
 
 
 def table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; a goal whose peers were not in the run says so."""
+    """Header and rows; a goal whose peers were not in the run is marked."""
     run = Run(results)
     rows = []
     for goal in GOALS:

@@ -1,4 +1,4 @@
-"""What is sent: rows, the bodies that carry them in each peer's dialect, and how its answers are read."""
+"""The requests: rows, the bodies that hold them in each peer's format, and how its responses are read."""
 
 import io
 import json
@@ -25,23 +25,23 @@ class Load:
 
 @dataclass(frozen=True)
 class Body:
-    """One request; `read` gives, from the answer's headers and bytes, the probabilities to compare."""
+    """One request; `read` turns the response's headers and body into the probabilities to compare."""
 
     content: bytes
     headers: dict[str, str]
-    read: Callable[[Mapping[str, str], bytes], "Answer"]
+    read: Callable[[Mapping[str, str], bytes], "Predictions"]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Either every probability `(n, 10)`, or of each row the best class and its probability."""
+class Predictions:
+    """Either every probability `(n, 10)`, or the best class of each row and its probability."""
 
     probabilities: np.ndarray | None = None
     indices: list[int] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
 
     def error(self, expected: np.ndarray) -> float:
-        """The largest difference to the expected probabilities; infinite where a class or a row differs."""
+        """The largest difference from the expected probabilities; infinite if a class or the number of rows differs."""
         if self.probabilities is not None:
             same = self.probabilities.shape == expected.shape
             return float(np.abs(self.probabilities - expected).max()) if same else float("inf")
@@ -68,12 +68,12 @@ JSON_AT_64, RAW_AT_64 = "json, 1 row, 64 conn", "raw, 1 row, 64 conn"
 
 
 def sample_rows(count: int) -> np.ndarray:
-    """Dense rows, as normalised images are: some 16 kB of JSON each, no run of short zeros."""
+    """Dense rows, like normalised images: about 16 kB of JSON each, without runs of short zeros."""
     return np.random.default_rng(0).random((count, 784), dtype=np.float32)
 
 
 def png() -> tuple[bytes, np.ndarray]:
-    """A 28x28 image of the same kind, and the row that it stands for."""
+    """A 28x28 image of the same kind, and its row."""
     pixels = (sample_rows(1)[0] * 255).astype(np.uint8).reshape(28, 28)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
@@ -81,7 +81,7 @@ def png() -> tuple[bytes, np.ndarray]:
 
 
 def plain_body(kind: str, count: int) -> Body:
-    """The contract of this project: instances in, predictions out; raw float32 both ways; PNG in."""
+    """This project's API: instances in, predictions out; raw float32 both ways; PNG in."""
     rows = sample_rows(count)
     if kind == "raw":
         return Body(rows.tobytes(), {"Content-Type": RAW, "Accept": RAW}, _read_raw)
@@ -113,25 +113,25 @@ def expected_rows(kind: str, count: int) -> np.ndarray:
     return png()[1] if kind == "png" else sample_rows(count)
 
 
-def _read_raw(_: Mapping[str, str], body: bytes) -> Answer:
-    return Answer(np.frombuffer(body, "<f4").reshape(-1, 10))
+def _read_raw(_: Mapping[str, str], body: bytes) -> Predictions:
+    return Predictions(np.frombuffer(body, "<f4").reshape(-1, 10))
 
 
-def _read_predictions(_: Mapping[str, str], body: bytes) -> Answer:
-    """`{"predictions": [...]}`, or the list alone where a framework answers with what its function returns."""
+def _read_predictions(_: Mapping[str, str], body: bytes) -> Predictions:
+    """`{"predictions": [...]}`, or only the list if a framework returns its function's result unchanged."""
     value = json.loads(body)
     predictions = value["predictions"] if isinstance(value, dict) else value
     if any(prediction["label"] != str(prediction["index"]) for prediction in predictions):
         raise ValueError("a label differs from its index")
-    return Answer(None, [p["index"] for p in predictions], [p["probability"] for p in predictions])
+    return Predictions(None, [p["index"] for p in predictions], [p["probability"] for p in predictions])
 
 
-def _read_v2(_: Mapping[str, str], body: bytes) -> Answer:
+def _read_v2(_: Mapping[str, str], body: bytes) -> Predictions:
     outputs = {output["name"]: output["data"] for output in json.loads(body)["outputs"]}
     if [int(label) for label in outputs["label"]] != outputs["index"]:
         raise ValueError("a label differs from its index")
-    return Answer(None, outputs["index"], outputs["probability"])
+    return Predictions(None, outputs["index"], outputs["probability"])
 
 
-def _read_v2_binary(headers: Mapping[str, str], body: bytes) -> Answer:
+def _read_v2_binary(headers: Mapping[str, str], body: bytes) -> Predictions:
     return _read_raw(headers, body[int(headers["inference-header-content-length"]) :])

@@ -1,7 +1,7 @@
-"""Open loop: requests start at a fixed rate whether or not earlier ones are answered.
+"""Open loop: requests start at a fixed rate, whether or not earlier ones have a response.
 
-Latency counts from the moment a request was meant to start, so that a server which stalls pays for every request that
-had to wait (no coordinated omission). One thread, non-blocking sockets, epoll.
+Latency counts from the intended start of a request, so that a server which stalls pays for every request that had to
+wait (no coordinated omission). One thread, non-blocking sockets, epoll.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.loads import Body
 
 MAX_CONNECTIONS = 256
-DRAIN_S = 5.0  # answers that come later than this after the last start count as errors
+DRAIN_S = 5.0  # responses later than this after the last start count as errors
 
 
 class Connection:
@@ -31,24 +31,24 @@ class Connection:
         self.epoll = epoll
         epoll.register(self.fd, select.EPOLLIN)
         self.intended = 0.0
-        self.answer = bytearray()
+        self.response = bytearray()
         self.unsent = memoryview(b"")
 
     def start(self, request: bytes, intended: float) -> None:
         self.intended = intended
-        self.answer.clear()
+        self.response.clear()
         self.unsent = memoryview(request)
         self.send()
 
     def send(self) -> None:
-        """Send what the socket takes; the rest waits until it takes more."""
+        """Send what the socket accepts; the rest waits until it accepts more."""
         with contextlib.suppress(BlockingIOError):
             self.unsent = self.unsent[self.socket.send(self.unsent) :]
         if self.unsent:
             self.epoll.modify(self.fd, select.EPOLLIN | select.EPOLLOUT)
 
     def receive(self) -> int | None:
-        """The status once the answer is whole, else None.
+        """The status once the response is complete, else None.
 
         Raises:
             ConnectionError: the server closed.
@@ -56,8 +56,8 @@ class Connection:
         data = self.socket.recv(262144)
         if not data:
             raise ConnectionResetError("closed by the server")
-        self.answer += data
-        return int(self.answer[9:12]) if _is_whole(self.answer) else None
+        self.response += data
+        return int(self.response[9:12]) if _is_complete(self.response) else None
 
     def close(self) -> None:
         self.epoll.unregister(self.fd)
@@ -65,7 +65,7 @@ class Connection:
 
 
 class Generator:
-    """Starts `rate` requests a second for `seconds` and waits for their answers."""
+    """Starts `rate` requests per second for `seconds` and waits for their responses."""
 
     def __init__(self, url: str, body: Body, rate: float, seconds: float) -> None:
         parts = urlsplit(url)
@@ -75,37 +75,37 @@ class Generator:
         self.epoll = select.epoll()
         self.idle: list[Connection] = []
         self.busy: dict[int, Connection] = {}
-        self.waiting: deque[float] = deque()  # intended starts that found every connection busy
+        self.waiting: deque[float] = deque()  # intended starts of requests without a free connection
         self.latencies: list[float] = []
-        self.lateness: list[float] = []  # of the generator itself: how long after its time a request was taken up
+        self.lateness: list[float] = []  # of the generator itself: how long after the intended start it acted
         self.errors = 0
 
     def run(self) -> dict[str, Any]:
         try:
             begin, cpu = time.perf_counter() + 0.01, time.process_time()
-            done = self._loop(begin)
-            return {**self._result(done - begin), "generator_cores": (time.process_time() - cpu) / (done - begin)}
+            end = self._loop(begin)
+            return {**self._result(end - begin), "generator_cores": (time.process_time() - cpu) / (end - begin)}
         finally:
             for connection in (*self.idle, *self.busy.values()):
                 connection.close()
             self.epoll.close()
 
     def _loop(self, begin: float) -> float:
-        taken = 0
+        issued = 0
         while True:
             now = time.perf_counter()
-            while taken < self.total and (intended := begin + taken / self.rate) <= now:
+            while issued < self.total and (intended := begin + issued / self.rate) <= now:
                 self.lateness.append(now - intended)
                 self.waiting.append(intended)
-                taken += 1
+                issued += 1
             self._start_waiting()
-            if taken == self.total and not self.busy and not self.waiting:
+            if issued == self.total and not self.busy and not self.waiting:
                 return time.perf_counter()
             last = begin + self.total / self.rate
             if now > last + DRAIN_S:
                 self.errors += len(self.busy) + len(self.waiting)
                 return now
-            until = begin + taken / self.rate if taken < self.total else now + 0.05
+            until = begin + issued / self.rate if issued < self.total else now + 0.05
             # epoll alone waits whole milliseconds; select on its descriptor waits microseconds.
             select.select([self.epoll], [], [], max(0.0, until - time.perf_counter()))
             for fd, events in self.epoll.poll(0):
@@ -174,12 +174,12 @@ def _request(path: str, host: str, body: Body) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body.content
 
 
-def _is_whole(answer: bytearray) -> bool:
-    end = answer.find(b"\r\n\r\n")
+def _is_complete(response: bytearray) -> bool:
+    end = response.find(b"\r\n\r\n")
     if end < 0:
         return False
-    head = bytes(answer[:end]).lower()
+    head = bytes(response[:end]).lower()
     at = head.find(b"content-length:")
     if at < 0:
-        return answer.endswith(b"0\r\n\r\n")  # chunked
-    return len(answer) >= end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
+        return response.endswith(b"0\r\n\r\n")  # chunked
+    return len(response) >= end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])

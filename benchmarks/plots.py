@@ -1,8 +1,8 @@
 """Plots of a results file: throughput and p99 over connections, rows/s over batch size against the ceilings.
 
-A point is the median of the rounds, its bar reaches from the smallest to the largest.
+A point is the median of the rounds; its bar reaches from the smallest to the largest.
 
-Runs in an environment of its own (benchmarks/requirements.txt), so that matplotlib is none of the project's business.
+This script runs in its own environment (benchmarks/requirements.txt), so that the project does not need matplotlib.
 """
 
 import json
@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 CONNECTIONS = (1, 8, 64, 256)
 BATCHES = {1: "raw, 1 row, 64 conn", 64: "raw, 64 rows", 1024: "raw, 1024 rows", 4096: "raw, 4096 rows"}
 
-OURS_LINES = {"ours": "-", "ours-latency": ":", "ours-wire-stock": "--"}  # any other of ours: "-."
+OURS_LINES = {"ours": "-", "ours-latency": ":", "ours-wire-stock": "--"}  # other variants of SimpleNet Serve: "-."
 
 
 def main(file: Path) -> None:
@@ -60,19 +60,19 @@ def over_batch_size(peers: list[dict], ceilings: dict, where: str, target: Path)
 
 
 def _draw(side: plt.Axes, peer: dict, number: int, names: dict[int, str], key: str) -> None:
-    """A line over the loads that the peer has, `names` by their place on the axis."""
-    found = {at: peer["loads"][name] for at, name in names.items() if name in peer["loads"]}
-    if not found:
+    """A line over the loads that the peer has; `names` maps places on the axis to loads."""
+    measured = {at: peer["loads"][name] for at, name in names.items() if name in peer["loads"]}
+    if not measured:
         return
-    values = [load[key] for load in found.values()]
-    runs = [[run[key] for run in load["runs"]] for load in found.values()]
+    values = [load[key] for load in measured.values()]
+    runs = [[run[key] for run in load["runs"]] for load in measured.values()]
     below = [value - min(each) for value, each in zip(values, runs, strict=True)]
     above = [max(each) - value for value, each in zip(values, runs, strict=True)]
-    side.errorbar(list(found), values, yerr=[below, above], capsize=2, elinewidth=0.8, **_style(peer, number))
+    side.errorbar(list(measured), values, yerr=[below, above], capsize=2, elinewidth=0.8, **_style(peer, number))
 
 
 def _style(peer: dict, number: int) -> dict:
-    """All runs of ours in black, the first of them solid; each other server in a colour of its own."""
+    """SimpleNet Serve in black, its default variant solid; every other server in its own colour."""
     name = peer["name"]
     if name.startswith("ours"):
         return {"marker": "o", "label": peer["label"], "color": "black", "lw": 2.5, "ls": OURS_LINES.get(name, "-.")}

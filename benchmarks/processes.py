@@ -1,7 +1,7 @@
-"""A peer's processes: start, ready, pause, what they use, stop. None outlives the run.
+"""A peer's processes: start them, wait for them, pause them, measure them, stop them. None outlives the run.
 
-Every process is found by a mark in its environment, which children inherit: also those that a server puts into
-sessions of their own or leaves to init.
+Every process is found by a mark in its environment, which children inherit, even those in their own sessions or
+reparented to init.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class Group:
         return [process for process in psutil.process_iter() if _mark_of(process) == self.mark]
 
     def cpu_s(self, members: list[psutil.Process]) -> float:
-        """CPU seconds that these processes have used so far, those of the system included."""
+        """CPU seconds that these processes have used so far, including system time."""
         total = 0.0
         for process in members:
             with contextlib.suppress(psutil.Error):
@@ -42,7 +42,7 @@ class Group:
         return total
 
     def memory(self) -> list[dict[str, object]]:
-        """Of each process its role and rss, pss, uss in MiB, the largest first."""
+        """The role of each process and its rss, pss, uss in MiB, the largest first."""
         rows = []
         for process in self.members():
             with contextlib.suppress(psutil.Error):
@@ -52,17 +52,17 @@ class Group:
         return sorted(rows, key=lambda row: -row["pss"])
 
     def pause(self) -> None:
-        """Take the CPU from every process, those included that start meanwhile, until `resume`."""
+        """Stop every process, including those that start meanwhile, until `resume`."""
         paused: set[int] = set()
-        while found := [process for process in self.members() if process.pid not in paused]:
-            _send(found, signal.SIGSTOP)
-            paused |= {process.pid for process in found}
+        while running := [process for process in self.members() if process.pid not in paused]:
+            _send(running, signal.SIGSTOP)
+            paused |= {process.pid for process in running}
 
     def resume(self) -> None:
         _send(self.members(), signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ask politely, then kill whatever is left."""
+        """Terminate all processes, then kill those that remain."""
         for number, timeout_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
             members = self.members()
             _send(members, number)
@@ -71,7 +71,7 @@ class Group:
 
 @contextmanager
 def started(command: list[str], environment: dict[str, str], cwd: Path, log: Path) -> Iterator[tuple[Group, Popen]]:
-    """Run `command` until the body ends; then nothing of it is left, whatever ended the body."""
+    """Run `command` until the body ends, then stop all its processes, however the body ended."""
     group = Group()
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -86,7 +86,7 @@ def started(command: list[str], environment: dict[str, str], cwd: Path, log: Pat
         try:
             yield group, process
         finally:
-            group.resume()  # a paused process would not see that it is to end
+            group.resume()  # a paused process would not handle SIGTERM
             _stop_first(process)
             group.stop()
 
@@ -95,15 +95,15 @@ def wait_until(ready: Callable[[], bool], process: Popen, timeout_s: float) -> f
     """Seconds until `ready()`.
 
     Raises:
-        TimeoutError: it never was.
-        RuntimeError: the process ended before.
+        TimeoutError: it was not ready in time.
+        RuntimeError: the process ended first.
     """
     start = time.monotonic()
     while not ready():
         if process.poll() is not None:
             raise RuntimeError(f"ended with status {process.returncode}")
         if time.monotonic() - start > timeout_s:
-            raise TimeoutError(f"no right answer within {timeout_s:.0f} s")
+            raise TimeoutError(f"no correct response within {timeout_s:.0f} s")
         time.sleep(_POLL_S)
     return time.monotonic() - start
 
@@ -123,7 +123,7 @@ def _send(members: list[psutil.Process], number: signal.Signals) -> None:
 
 
 def _stop_first(process: Popen) -> None:
-    """Let the server end its own children in its own way."""
+    """Let the server end its children itself."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(STOP_TIMEOUT_S)

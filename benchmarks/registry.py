@@ -14,32 +14,32 @@ PORTS = 8  # consecutive ports that a peer may use
 
 @dataclass(frozen=True)
 class Peer:
-    """One server, or one way of starting it; `program` and its pins lie in benchmarks/peers/."""
+    """One server, or one way of starting it; `program` and its pins are in benchmarks/peers/."""
 
     name: str
     label: str
     program: str
     path: str
     package: str  # whose version the report names
-    missing: Mapping[str, str] = field(default_factory=dict)  # kind of request to the reason why it is not offered
+    missing: Mapping[str, str] = field(default_factory=dict)  # kind of request to the reason that it is not offered
     protocol_v2: bool = False
     batches: bool = True
-    prepares: bool = False  # the program has a step `prepare`, which is not part of the time to start
-    routes: Mapping[str, str] = field(default_factory=dict)  # kind of request to its path, where it is not `path`
+    prepares: bool = False  # the program has a step `prepare`, which does not count as start-up time
+    routes: Mapping[str, str] = field(default_factory=dict)  # kind of request to its path, if it is not `path`
     own_environment: bool = True
     pins: str = ""  # the name of its pins and its environment; by default its program's
     distribution_python: bool = False
-    torchserve: bool = False  # workers can be added over its management port, the one after the first
+    torchserve: bool = False  # workers can be added over its management port, the second one
     environment: Mapping[str, str] = field(default_factory=dict)
-    adapts_s: int = 0  # seconds of a load that go before each measurement, where the server learns from its traffic
-    pausable: bool = True  # it still works after a pause of minutes; one that does not runs on, idle
+    adapts_s: int = 0  # seconds of load before each measurement, for a server that learns from its traffic
+    pausable: bool = True  # it still works after a pause of minutes; otherwise it stays running, idle
     only: tuple[str, ...] = ()  # names of the loads to run; all of them by default
 
     def python(self) -> Path:
-        """The interpreter of its environment, which is made on first use.
+        """The interpreter of its environment, which is created on first use.
 
         Raises:
-            envs.Unavailable: it cannot be had here.
+            envs.Unavailable: it cannot be created on this machine.
         """
         if not self.own_environment:
             return Path(sys.executable)
@@ -53,7 +53,7 @@ class Peer:
         return tuple(load for load in self.wanted() if self.reason_missing(load.kind) is None)
 
     def reason_missing(self, kind: str) -> str | None:
-        """Why it does not take this kind of request, or None where it does."""
+        """Why it does not accept this kind of request, or None if it does."""
         parts = ("mixed", *(part for part, _ in loads.MIXED)) if kind == "mixed" else (kind,)
         return next((self.missing[part] for part in parts if part in self.missing), None)
 
@@ -68,7 +68,7 @@ class Peer:
         return [self.body(kind, rows) for kind, rows in parts]
 
     def process_environment(self, port: int, folder: Path) -> dict[str, str]:
-        """What its program reads: port, weights, a folder of its own; temporary files stay in that folder."""
+        """The variables that its program reads: port, weights and its own folder, also for temporary files."""
         return {
             **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")},
             "BENCH_PORT": str(port),
@@ -94,7 +94,7 @@ OURS_LATENCY = Peer(
     only=("json, 1 row, 1 conn", "json, 1 row, 8 conn", "raw, 1 row, 1 conn", "raw, 1 row, 8 conn"),
 )  # fmt: skip
 
-# What a part of ours is worth: the same server without it. Only measured when named.
+# The effect of a part of SimpleNet Serve: the same server without it. Only measured when named.
 WITHOUT_LOADS = tuple(load.name for load in loads.LOADS if load.connections in (1, 64) or load.rows == 4096)
 WITHOUT = tuple(
     Peer(

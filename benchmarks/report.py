@@ -23,7 +23,7 @@ OTHER = [load.name for load in loads.LOADS if load.kind in ("png", "mixed")]
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a line that says how to read it, the header and the rows."""
+    """A title, a note on how to read it, the header and the rows."""
 
     title: str
     note: str
@@ -32,9 +32,9 @@ class Table:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Everything that was measured."""
+    """All measurements."""
     peers = [peer for peer in results["peers"] if peer["status"] == "ok"]
-    found = [
+    measured = [
         _main(peers),
         Table("Goals", f"Ours: its median; a peer: the best median of all.{_drift(peers)}", *goals.table(results)),
         _loads(peers, "Requests/s", "One row a request.", ONE_ROW, lambda load: _number(load["requests_per_s"])),
@@ -50,10 +50,10 @@ def tables(results: dict[str, Any]) -> list[Table]:
     ]  # fmt: skip
     failed = [[peer["label"], peer["reason"]] for peer in results["peers"] if peer["status"] != "ok"]
     if failed:
-        found.append(
+        measured.append(
             Table("Not measured", "Could not be installed, started, or did not answer right.", ["", "reason"], failed)
         )
-    return found
+    return measured
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -86,7 +86,7 @@ def _summary(results: dict[str, Any]) -> str:
 
 
 def _drift(peers: list[dict[str, Any]]) -> str:
-    """How far the machine changed during the run: our throughput in the last round over that in the first."""
+    """The drift of the machine: SimpleNet Serve's throughput in the last round over that in the first."""
     ours = next((peer["loads"] for peer in peers if peer["name"] == "ours"), None)
     if ours is None or len(ours[loads.JSON_AT_64]["runs"]) == 1:
         return ""
@@ -105,7 +105,7 @@ def _main(peers: list[dict[str, Any]]) -> Table:
 
 
 def _spread(key: str) -> Callable[[dict[str, Any]], str]:
-    """The median of the rounds, and in brackets the smallest and the largest."""
+    """The median of the rounds, with the smallest and the largest in brackets."""
 
     def cell(load: dict[str, Any]) -> str:
         values = [run[key] for run in load["runs"]]
@@ -193,8 +193,8 @@ def _resources(peers: list[dict[str, Any]]) -> Table:
     return Table("Start, warm-up, CPU, memory", note, header, rows)
 
 
-def _warm_up(found: dict[str, Any]) -> str:
-    return f"{found['seconds']:.0f}" + ("" if found["level"] else ", not level")
+def _warm_up(outcome: dict[str, Any]) -> str:
+    return f"{outcome['seconds']:.0f}" + ("" if outcome["level"] else ", not level")
 
 
 def _ceilings(ceilings: dict[str, Any]) -> Table:

@@ -1,6 +1,6 @@
-"""One server of a run, and all that is measured of it: start, right answers, rounds of loads, CPU and memory.
+"""One server of a run, and all its measurements: start, correct responses, rounds of loads, CPU and memory.
 
-It is started once and paused while others are measured: a warm server stays warm, and takes no CPU from the others.
+It is started once and paused while others are measured: it stays warm and takes no CPU from the others.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from benchmarks.session import Reference, Session
 READY_TIMEOUT_S = 120.0
 OPEN_SHARES = (0.8,)  # of the throughput with 64 connections
 AT_64 = (loads.JSON_AT_64, loads.RAW_AT_64)
-Advance = Callable[[str], None]  # tells the bar what is done next
+Advance = Callable[[str], None]  # tells the bar the next step
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Plan:
 
 
 class Server:
-    """A peer in a run; `report` is what the results hold of it, with its reason where it could not be measured."""
+    """A peer in a run; `report` is its entry in the results, with the reason if it could not be measured."""
 
     def __init__(self, peer: Peer, plan: Plan, reference: Reference, work: Path) -> None:
         self.peer, self.plan, self.reference, self.work = peer, plan, reference, work
@@ -68,7 +68,7 @@ class Server:
             self.close()
 
     def start(self, advance: Advance) -> None:
-        """Start it, check its answers, load it until its rate is level, and pause it."""
+        """Start it, check its responses, load it until its rate is level, and pause it."""
         advance("environment")
         self.python = self.peer.python()
         self.report["version"] = _version(self.python, self.peer.package)
@@ -76,13 +76,13 @@ class Server:
         self._start_processes(folder, advance)
         try:
             self.report["memory_after_start"] = self.session.group.memory()
-            self._check_answers()
+            self._check_responses()
             self._warm_up(advance)
         finally:
             self._pause()
 
     def closed_round(self, advance: Advance) -> None:
-        """Every load once."""
+        """Run every load once."""
         with self._awake() as session:
             for load in self.offered:
                 advance(load.name)
@@ -91,7 +91,7 @@ class Server:
                 self.closed[load.name].append(session.run_closed(load))
 
     def open_round(self, advance: Advance) -> None:
-        """Both kinds at fixed rates once: shares of the median throughput of all closed rounds."""
+        """Run both kinds once at fixed rates: shares of the median throughput of all closed rounds."""
         with self._awake() as session:
             for kind, name in zip(("json", "raw"), AT_64, strict=True):
                 capacity = medians(self.closed[name])["requests_per_s"] if self.closed.get(name) else 0
@@ -102,7 +102,7 @@ class Server:
                     self.open.setdefault((kind, share), []).append(session.run_open(kind, capacity, share))
 
     def finish(self, others: list["Server"], advance: Advance) -> None:
-        """Sum up, measure the memory, and end it. `others` run still, paused."""
+        """Sum up, measure the memory, and stop it. `others` are still running, paused."""
         advance("memory")
         self.report["loads"] = {name: {**medians(runs), "runs": runs} for name, runs in self.closed.items()}
         self.report["open_loop"] = [
@@ -110,7 +110,7 @@ class Server:
         ]
         with self._awake() as session:
             self.report["memory_after_load"] = session.group.memory()
-            # A page that two servers map counts half for each of them.
+            # A page that two servers map counts half for each.
             self.report["shares_memory"] = any(other.runs and other.python == self.python for other in others)
             if self.peer.torchserve:
                 self.report["second_worker_mib"] = _second_worker(session)
@@ -146,15 +146,15 @@ class Server:
         running = processes.started([*program, "serve"], environment, folder, log)
         group, process = self._running.enter_context(running)
         self._session = Session(self.peer, port, group, folder, self.plan.seconds)
-        self.report["start_s"] = processes.wait_until(self._answers_right, process, READY_TIMEOUT_S)
+        self.report["start_s"] = processes.wait_until(self._responds_correctly, process, READY_TIMEOUT_S)
 
-    def _answers_right(self) -> bool:
+    def _responds_correctly(self) -> bool:
         with contextlib.suppress(OSError, ValueError, KeyError, http.client.HTTPException):
             self.session.check("json", 1, self.reference)
             return True
         return False
 
-    def _check_answers(self) -> None:
+    def _check_responses(self) -> None:
         self.report["not_offered"] = {
             load.name: reason for load in self.peer.wanted() if (reason := self.peer.reason_missing(load.kind))
         }
@@ -163,7 +163,7 @@ class Server:
         self.report["largest_error"] = max(errors)
 
     def _warm_up(self, advance: Advance) -> None:
-        """The main loads until they are level, then each other load for a second."""
+        """Run the main loads until they are level, then each other load for a second."""
         main = [loads.BY_NAME[name] for name in AT_64]
         main = [load for load in main if self.peer.reason_missing(load.kind) is None]
         windows = {load.kind: self._window(load) for load in main}
@@ -178,7 +178,7 @@ class Server:
 
     @contextlib.contextmanager
     def _awake(self) -> Iterator[Session]:
-        """Resume it, see that it still answers right, give it a second of load; pause it at the end."""
+        """Resume it, check its responses, load it for a second; pause it at the end."""
         session = self.session
         session.group.resume()
         try:
@@ -195,7 +195,7 @@ class Server:
 
 
 def medians(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of every number its median over the rounds, but of the errors their sum."""
+    """The median of every number over the rounds, and the sum of the errors."""
     merged: dict[str, Any] = {}
     for name, value in results[0].items():
         values = [result[name] for result in results if isinstance(result[name], (int, float))]
@@ -209,11 +209,11 @@ def _second_worker(session: Session) -> float | None:
     before = _total_pss(session.group)
     url = f"http://127.0.0.1:{session.port + 1}/models/simplenet"
     try:
-        answer = requests.put(url, params={"min_worker": 2, "max_worker": 2, "synchronous": "true"}, timeout=60)
-        answer.raise_for_status()
+        response = requests.put(url, params={"min_worker": 2, "max_worker": 2, "synchronous": "true"}, timeout=60)
+        response.raise_for_status()
     except requests.RequestException:
         return None
-    deadline = time.monotonic() + 2  # memory that loading took for a moment is given back
+    deadline = time.monotonic() + 2  # memory that loading needed for a moment is freed
     while time.monotonic() < deadline:
         session.settle()
     return round(_total_pss(session.group) - before, 1)
@@ -229,7 +229,7 @@ def _version(python: Path, package: str) -> str:
 
 
 def _reason(error: Exception, log: Path) -> str:
-    """The error, and the last line of the peer's log that looks like one; paths from the checkout's root."""
+    """The error, and the last line of the peer's log that looks like one; paths are relative to the checkout."""
     text = f"{error}" or type(error).__name__
     if isinstance(error, subprocess.CalledProcessError):
         text = f"its preparation ended with status {error.returncode}"

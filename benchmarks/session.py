@@ -1,4 +1,4 @@
-"""A running server, and how to ask it: one request, a closed loop, an open loop."""
+"""A running server, and requests to it: one request, a closed loop, an open loop."""
 
 import contextlib
 import http.client
@@ -26,11 +26,11 @@ class Session:
     def url(self, kind: str) -> str:
         return f"http://127.0.0.1:{self.port}{self.peer.route(kind)}"
 
-    def ask(self, kind: str, rows: int, timeout_s: float = 10.0) -> loads.Answer:
-        """One request on a connection of its own.
+    def ask(self, kind: str, rows: int, timeout_s: float = 10.0) -> loads.Predictions:
+        """Send one request on its own connection.
 
         Raises:
-            ValueError: the answer is not 200.
+            ValueError: the response is not 200.
         """
         body = self.peer.body(kind, rows)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
@@ -45,23 +45,23 @@ class Session:
             connection.close()
 
     def check(self, kind: str, rows: int, reference: Reference) -> float:
-        """The largest difference to the reference.
+        """The largest difference from the reference.
 
         Raises:
-            ValueError: it is beyond the tolerance.
+            ValueError: it exceeds the tolerance.
         """
         error = self.ask(kind, rows).error(reference(loads.expected_rows(kind, rows)))
         if not error <= TOLERANCE:
-            raise ValueError(f"{kind}, {rows} rows: answers differ from the reference by {error:.3g}")
+            raise ValueError(f"{kind}, {rows} rows: predictions differ from the reference by {error:.3g}")
         return error
 
     def settle(self) -> None:
-        """Wait until what an earlier load left in the queues is gone: a lone request is answered."""
+        """Wait until an earlier load has left the queues: until a lone request has its response."""
         with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
             self.ask("json", 1, SETTLE_TIMEOUT_S)
 
     def run_closed(self, load: loads.Load, seconds: int | None = None) -> dict[str, Any]:
-        """One measurement of a load, with the CPU seconds that the server took for 1,000 requests."""
+        """One measurement of a load, with the CPU seconds that the server used per 1,000 requests."""
         self.settle()
         members = self.group.members()
         before = self.group.cpu_s(members)
@@ -73,7 +73,7 @@ class Session:
         return result
 
     def run_open(self, kind: str, capacity: float, share: float) -> dict[str, Any]:
-        """One open-loop measurement of one-row requests at a share of the capacity found before."""
+        """One open-loop measurement of one-row requests at a share of the measured capacity."""
         self.settle()
         generator = Generator(self.url(kind), self.peer.body(kind, 1), max(1.0, capacity * share), self.seconds)
         return {"kind": kind, "share": share, **generator.run()}

@@ -1,4 +1,4 @@
-"""The servers take turns: every round visits each of them, so that a drift of the machine falls on all alike."""
+"""The servers take turns: every round visits each of them, so that a drift of the machine affects all alike."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ START_STEPS, WARM_UP_STEPS = 3, 14
 
 
 def measure(peers: Sequence[Peer], plan: Plan, reference: Reference, work: Path, stage: Stage) -> list[dict[str, Any]]:
-    """Start every server, measure all of them in rounds, end them; their reports in the order of `peers`."""
+    """Start every server, measure all in rounds, stop them; return their reports in the order of `peers`."""
     servers = [Server(peer, plan, reference, work) for peer in peers]
     with contextlib.ExitStack() as ending:
         for server in servers:
@@ -31,7 +31,7 @@ def measure(peers: Sequence[Peer], plan: Plan, reference: Reference, work: Path,
             for server in order(servers, number, plan.rounds):
                 title = f"round {number + 1}, {server.peer.name}"
                 server.attempt(server.open_round, stage(title, _open_steps(server.peer)))
-        # From the last to the first: when ours is measured, no server is left that maps the same libraries.
+        # From the last to the first: when SimpleNet Serve is measured, no other server maps the same libraries.
         for index, server in reversed(list(enumerate(servers))):
             server.attempt(functools.partial(server.finish, servers[:index]), stage(server.peer.name, 1))
     return [server.report for server in servers]
@@ -44,7 +44,7 @@ def order(servers: Sequence[Server], number: int, rounds: int) -> list[Server]:
 
 
 def steps(peer: Peer, rounds: int) -> int:
-    """Of the bar, for all of one server."""
+    """The steps of the bar for one server."""
     return _start_steps(peer) + rounds * (len(peer.offered()) + _open_steps(peer)) + 1
 
 

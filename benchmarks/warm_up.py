@@ -1,6 +1,6 @@
-"""Load a server until its rate is level: Java compiles for most of a minute, and a cold server is not what is compared.
+"""Load a server until its rate is level: Java compiles for most of a minute, and only warm servers are compared.
 
-Windows of every kind of request come in turn, so that no kind is measured with the code of another still cold.
+Windows of all kinds of request alternate, so that the code of every kind is warm before any kind is measured.
 """
 
 import time
@@ -10,12 +10,12 @@ from typing import Any
 
 LEVEL_WINDOWS = 3
 LEVEL_WITHIN = 0.05
-Window = Callable[[int], float]  # loads the server for so many seconds; gives requests/s
+Window = Callable[[int], float]  # loads the server for that many seconds; returns requests/s
 
 
 @dataclass(frozen=True)
 class Bound:
-    """How long one window is, and when a server is measured although its rate still changes."""
+    """The length of one window, and the time after which a server is measured although its rate still changes."""
 
     window_s: int
     total_s: int
@@ -44,9 +44,9 @@ def until_level(windows: Mapping[str, Window], bound: Bound, advance: Callable[[
 
 
 def is_level(rates: list[float]) -> bool:
-    """Whether none of the last windows beats all before them by more than `LEVEL_WITHIN`.
+    """Whether none of the last windows beats all earlier ones by more than `LEVEL_WITHIN`.
 
-    A window that is slower does not count: another program was busy. A rate that rises by 2 % a window is not level.
+    A slower window does not count: another program was busy. A rate that rises by 2 % per window is not level.
     """
     before, last = rates[:-LEVEL_WINDOWS], rates[-LEVEL_WINDOWS:]
     return bool(before) and max(last) <= max(before) * (1 + LEVEL_WITHIN)

@@ -1,4 +1,4 @@
-"""TorchServe's way into SimpleNet Serve: build and verify once, then decode, predict, encode."""
+"""TorchServe's entry into SimpleNet Serve: build and verify once, then decode, predict, encode."""
 
 import logging
 
@@ -14,7 +14,7 @@ class SimpleNetHandler:
     """Turns batches of HTTP requests into responses; each request succeeds or fails alone."""
 
     def initialize(self, context):
-        """Rebuild the network from the archive on this worker's device; any mismatch refuses to load."""
+        """Rebuild the network from the archive on this worker's device; any mismatch is an error."""
         properties = context.system_properties
         self.predictor = Predictor.from_archive(
             properties["model_dir"],
@@ -23,11 +23,11 @@ class SimpleNetHandler:
         )
         level = settings.worker_log_level()
         state.announce(context, self.predictor, wire.install(self.respond))
-        # TorchServe's worker logs a line for every batch at INFO; each would be written while requests wait.
+        # TorchServe's worker logs a line for every batch at INFO, and requests would wait for it to be written.
         logging.getLogger().setLevel(level)
 
     def handle(self, data, context):
-        """TorchServe's own way to `respond`, where the wire is not installed."""
+        """Call `respond` from TorchServe's own service, if the wire is not installed."""
         requests = [RawRequest(b"", context.get_all_request_header(index), fields) for index, fields in enumerate(data)]
         responses = self.respond(requests)
         for index, response in enumerate(responses):

@@ -1,6 +1,6 @@
 """SimpleNet Serve: from a PyTorch checkpoint to a production prediction server.
 
-The public names are loaded on first use, so that a verb which needs no torch does not pay for importing it.
+Public names are loaded on first use, so a command that does not need torch does not import it.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either complete or absent."""
 
 import os
 import secrets
@@ -14,10 +14,10 @@ from simplenet.paths import PathLike
 def atomic_write(path: PathLike, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
     """Open a new file for writing; on leaving, flush it to disk and give it the name `path`.
 
-    Whoever reads `path` sees the old contents or the new, never a part. If the body raises, `path` is untouched and
-    nothing is left behind. Nor is anything when the process is killed, where the file system has files without a
-    name; elsewhere the hidden sibling `.<name>.<random>.tmp` stays. Where it does have them, such a sibling is whole:
-    it exists only between the flush and the renaming.
+    A reader of `path` sees the old contents or the new, never a part. If the body raises, `path` is untouched and
+    nothing is left behind. If the process is killed, nothing is left behind either where the file system supports
+    unnamed files; elsewhere the hidden sibling `.<name>.<random>.tmp` stays. With unnamed files, such a sibling is
+    complete: it exists only between the flush and the rename.
 
     Raises:
         FileExistsError: `path` exists, or appeared meanwhile, and `overwrite` is false.
@@ -42,19 +42,19 @@ def atomic_write(path: PathLike, *, overwrite: bool = True) -> Iterator[IO[bytes
 
 
 def _open_nameless(folder: Path) -> IO[bytes] | None:
-    """A file in the folder that has no name yet and vanishes with the process; None where there are none."""
+    """A file in the folder that has no name yet and vanishes with the process; None if unsupported."""
     flag = getattr(os, "O_TMPFILE", None)
     if flag is None or not Path("/proc/self/fd").is_dir():
         return None
     try:
         return os.fdopen(os.open(folder, flag | os.O_RDWR, 0o666), "w+b")
-    except OSError:  # NFS, among others; a folder that cannot be written to says so when a named file is tried
+    except OSError:  # NFS, among others; for a read-only folder, opening the named file raises the same error
         return None
 
 
 def _give_name(descriptor: int, name: Path) -> None:
-    """Name a nameless file: see O_TMPFILE in https://man7.org/linux/man-pages/man2/open.2.html."""
-    folder = os.open(name.parent, os.O_RDONLY)  # given to os.link, it makes that follow the link in /proc
+    """Name an unnamed file: see O_TMPFILE in https://man7.org/linux/man-pages/man2/open.2.html."""
+    folder = os.open(name.parent, os.O_RDONLY)  # with dst_dir_fd, os.link follows the link in /proc
     try:
         os.link(f"/proc/self/fd/{descriptor}", name.name, dst_dir_fd=folder, follow_symlinks=True)
     finally:

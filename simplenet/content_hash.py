@@ -1,4 +1,4 @@
-"""The content hash: are these the weights that were saved?"""
+"""The content hash, which tells whether weights are the ones that were saved."""
 
 import hashlib
 import json

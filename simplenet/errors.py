@@ -1,29 +1,29 @@
-"""Every failure has a type of its own; each message names the path or field, what was expected, what came.
+"""Every failure has its own type; each message names the path or field, what was expected and what was found.
 
 SimpleNetError
 ├── ConfigError                  a model_config with an unknown, missing or impossible field
 ├── DataError                    a data set that cannot be read
 ├── CheckpointError
-│   ├── CheckpointNotFoundError  there is no such file
+│   ├── CheckpointNotFoundError  the file does not exist
 │   ├── TruncatedCheckpointError the file ends too early
 │   ├── NotACheckpointError      a file of another kind, or a checkpoint that lacks a key
 │   ├── LaterFormatError         a checkpoint of a later format than this version reads
 │   ├── UnsafeCheckpointError    a pickle that would run code; it was not run
 │   ├── KeyMismatchError         weights missing, or weights the network does not have
-│   ├── ShapeMismatchError       a weight of another shape than the network's
+│   ├── ShapeMismatchError       a weight whose shape differs from the network's
 │   ├── HashMismatchError        the weights are not the ones that were saved
-│   └── GoldenMismatchError      the network gives its golden samples other logits
-├── ArchiveError                 a .mar that cannot be made or read
+│   └── GoldenMismatchError      the golden samples give different logits
+├── ArchiveError                 a .mar that cannot be created or read
 ├── StorageError                 an address that cannot be read, written or listed
-│   ├── ObjectNotFoundError      there is no such bucket, object, file or folder
-│   ├── CredentialsError         no credentials, or ones that S3 refuses
-│   ├── UnreachableError         no S3 server answers at the endpoint
-│   ├── ConnectionLostError      the connection was cut more often than it was tried again
-│   └── ChecksumError            the bytes that came are not the ones that were stored
+│   ├── ObjectNotFoundError      a bucket, object, file or folder that does not exist
+│   ├── CredentialsError         missing credentials, or ones that S3 refuses
+│   ├── UnreachableError         no S3 server responds at the endpoint
+│   ├── ConnectionLostError      the connection broke at every attempt
+│   └── ChecksumError            the received bytes differ from the stored ones
 ├── ServerError                  the server cannot start or stop; the message is the root cause
-│   └── SettingError             an environment variable of another value than it may have
-├── ClientError                  the server did not answer, or refused
-└── RequestError (4xx)           one HTTP request is wrong; its neighbours are not
+│   └── SettingError             an environment variable with an invalid value
+├── ClientError                  the server did not respond, or refused the request
+└── RequestError (4xx)           one HTTP request is wrong; the rest of its batch is not affected
     ├── NotFoundError (404)
     ├── NotAcceptableError (406)
     ├── PayloadTooLargeError (413)
@@ -32,7 +32,7 @@ SimpleNetError
 
 
 class SimpleNetError(Exception):
-    """Anything that SimpleNet Serve refuses to do, with the reason in one line.
+    """The base of every error that SimpleNet Serve raises; the message is one line.
 
     Example:
         >>> from simplenet import load_model_for_inference
@@ -44,7 +44,7 @@ class SimpleNetError(Exception):
     """
 
     def __str__(self) -> str:
-        """The message, its line breaks (of a quoted YAML error, say) as spaces."""
+        """The message, with line breaks (from a quoted YAML error, say) replaced by spaces."""
         return " ".join(super().__str__().splitlines())
 
 
@@ -61,7 +61,7 @@ class CheckpointError(SimpleNetError):
 
 
 class CheckpointNotFoundError(CheckpointError):
-    """There is no file at the path."""
+    """The file does not exist."""
 
 
 class TruncatedCheckpointError(CheckpointError):
@@ -77,27 +77,27 @@ class LaterFormatError(CheckpointError):
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """The file is a pickle that would run code when loaded; nothing of it was run."""
+    """The file is a pickle that would run code when loaded; it was not loaded."""
 
 
 class KeyMismatchError(CheckpointError):
-    """The weights and the network do not have the same names."""
+    """The names of the weights differ from those of the network."""
 
 
 class ShapeMismatchError(CheckpointError):
-    """A weight has another shape than the network's."""
+    """The shape of a weight differs from the network's."""
 
 
 class HashMismatchError(CheckpointError):
-    """The weights are not the ones whose content hash the checkpoint carries."""
+    """The weights do not match the content hash in the checkpoint."""
 
 
 class GoldenMismatchError(CheckpointError):
-    """The rebuilt network gives the golden samples other logits than the saved one: code and weights differ."""
+    """The rebuilt network computes different logits for the golden samples: code and weights do not match."""
 
 
 class ArchiveError(SimpleNetError):
-    """A .mar file cannot be made or read."""
+    """A .mar file cannot be created or read."""
 
 
 class StorageError(SimpleNetError):
@@ -105,23 +105,23 @@ class StorageError(SimpleNetError):
 
 
 class ObjectNotFoundError(StorageError):
-    """There is no such bucket, object, file or folder."""
+    """The bucket, object, file or folder does not exist."""
 
 
 class CredentialsError(StorageError):
-    """There are no credentials, or S3 does not let them do this."""
+    """Credentials are missing, or S3 refuses them."""
 
 
 class UnreachableError(StorageError):
-    """No S3 server answers at the endpoint."""
+    """No S3 server responds at the endpoint."""
 
 
 class ConnectionLostError(StorageError):
-    """The connection was cut more often than it was tried again."""
+    """The connection broke at every attempt."""
 
 
 class ChecksumError(StorageError):
-    """The bytes that came are not the ones that were stored; none of them was kept."""
+    """The received bytes differ from the stored ones and were discarded."""
 
 
 class ServerError(SimpleNetError):
@@ -129,15 +129,15 @@ class ServerError(SimpleNetError):
 
 
 class SettingError(ServerError):
-    """An environment variable has a value that it may not have."""
+    """An environment variable has an invalid value."""
 
 
 class ClientError(SimpleNetError):
-    """The server did not answer, or refused the request."""
+    """The server did not respond, or refused the request."""
 
 
 class RequestError(SimpleNetError):
-    """One HTTP request is wrong: answered alone, with this status and type."""
+    """One HTTP request is wrong; its response has this status and type."""
 
     status = 400
     type = "BadRequest"
@@ -165,7 +165,7 @@ class PayloadTooLargeError(RequestError):
 
 
 class UnsupportedMediaTypeError(RequestError):
-    """The request's Content-Type is none that the model reads."""
+    """The model does not read the request's Content-Type."""
 
     status = 415
     type = "UnsupportedMediaType"

@@ -1,6 +1,6 @@
-"""Golden samples: a few inputs with the logits that the network gave when it was saved.
+"""Golden samples: a few inputs with the logits that the network computed when it was saved.
 
-They show whether the code still computes what it did: replayed on any device, they must give the same logits.
+They show whether the code still computes the same: replayed on any device, they must give the same logits.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from torch import nn
 from simplenet.errors import CheckpointError, GoldenMismatchError, NotACheckpointError
 
 GOLDEN_SAMPLES = 8
-# Largest difference allowed in a golden logit, relative to the largest logit: some 100 roundings of each dtype.
+# Largest difference allowed in a golden logit, relative to the largest logit: about 100 roundings of each dtype.
 GOLDEN_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 
 
@@ -20,7 +20,7 @@ def make_golden(model: nn.Module, inputs: torch.Tensor) -> dict[str, torch.Tenso
     """Record the network's logits for these inputs.
 
     Args:
-        model: the network, on any device; its mode is left as it was.
+        model: the network, on any device; its mode does not change.
         inputs: `(samples, input_size)` float.
 
     Returns:
@@ -47,11 +47,11 @@ def verify_golden(model: nn.Module, golden: Mapping[str, torch.Tensor], source: 
     """Replay the golden samples on the model's device.
 
     Returns:
-        The largest difference of a logit, as a share of the largest logit.
+        The largest difference in a logit, relative to the largest logit.
 
     Raises:
-        GoldenMismatchError: it is over the tolerance of the model's dtype, or the network cannot take the samples.
-        NotACheckpointError: the golden samples are not what `make_golden` makes.
+        GoldenMismatchError: it exceeds the tolerance of the model's dtype, or the network cannot predict the samples.
+        NotACheckpointError: the golden samples do not have the form that `make_golden` returns.
     """
     inputs, expected = _golden_pair(golden, source)
     try:
@@ -77,7 +77,7 @@ def verify_golden(model: nn.Module, golden: Mapping[str, torch.Tensor], source: 
 
 
 def random_rows(input_size: int, samples: int = GOLDEN_SAMPLES) -> torch.Tensor:
-    """The same rows every time, evenly spread over 0..1: `(samples, input_size)` float32."""
+    """Random rows, uniform over 0..1 and the same on every call: `(samples, input_size)` float32."""
     return torch.rand(samples, input_size, generator=torch.Generator().manual_seed(0))
 
 
@@ -91,7 +91,7 @@ def _golden_pair(golden: Any, source: str) -> tuple[torch.Tensor, torch.Tensor]:
     else:
         described = "something else"
     raise NotACheckpointError(
-        f"{source}: golden: expected inputs and logits, floats with one row a sample, found {described}"
+        f"{source}: golden: expected inputs and logits, floats with one row per sample, found {described}"
     )
 
 

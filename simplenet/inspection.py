@@ -1,4 +1,4 @@
-"""Describe a checkpoint or an archive, once all is verified that can be without running anything of it."""
+"""Describe a checkpoint or an archive after verifying all that can be verified without running its code."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,28 +30,28 @@ class Description:
     file: str  # a path or an s3:// address
     kind: str  # "checkpoint" or "archive"
     bytes: int  # size of the file
-    model_config: dict[str, Any] | None  # stored, or else inferred from the shapes
-    parameters: int  # numbers in all weights
+    model_config: dict[str, Any] | None  # stored, or inferred from the shapes
+    parameters: int  # elements in all weights
     dtype: str  # of the weights; several are joined by commas
     weights: dict[str, list[int]]  # name to shape
     classes: Any  # labels, as stored
     metadata: dict[str, Any]
-    golden: str  # how the golden samples agree, or why they were not replayed
-    findings: list[str]  # what the file lacks, each in one line
+    golden: str  # how well the golden samples agree, or why they were not replayed
+    findings: list[str]  # what the file lacks, one line each
     archive: ArchivePart | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The description as plain data; without the entry `archive` where it is a checkpoint."""
+        """The description as plain data; a checkpoint has no entry `archive`."""
         entries = {field.name: getattr(self, field.name) for field in fields(self)}
         archive = entries.pop("archive")
         return {**entries, "archive": dict(vars(archive))} if archive else entries
 
 
 def describe(path: PathLike) -> Description:
-    """Verify a file and describe it; what it lacks is among the `findings`.
+    """Verify a file and describe it; `findings` lists what it lacks.
 
     Raises:
-        SimpleNetError: it cannot be read, or its hash, shapes or golden samples do not match.
+        SimpleNetError: the file cannot be read, or its hash, shapes or golden samples do not match.
 
     Example:
         >>> from simplenet import SimpleNet, save_for_inference

@@ -1,4 +1,4 @@
-"""What a .mar says of itself, read without torch and without running anything from it.
+"""The manifest of a .mar, read without torch and without running code from the archive.
 
 A .mar is a zip with TorchServe's manifest in MAR-INF/MANIFEST.json:
 https://github.com/pytorch/serve/blob/master/model-archiver/README.md
@@ -19,18 +19,18 @@ from simplenet.paths import PathLike
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG_FILE = "model-config.yaml"
-MAX_INFLATION = 100  # times an archive's own size; weights hardly shrink, so one that unpacks to more is a bomb
+MAX_INFLATION = 100  # times the archive's size; weights barely compress, so a larger ratio means a zip bomb
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a model or a version
-# What zipfile raises for a damaged file, some of it by way of what it meets there.
+# What zipfile raises for a damaged file.
 DAMAGED_ZIP = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError),
-    OSError,  # an offset before the file's beginning
+    OSError,  # an offset before the start of the file
 )
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The archive's name, what it serves and how."""
+    """The archive's name, its contents and its settings."""
 
     path: Path
     model_name: str
@@ -40,7 +40,7 @@ class Manifest:
 
 
 def is_archive(path: PathLike) -> bool:
-    """Whether there is a .mar: a zip with a manifest, or any file of that name."""
+    """Whether the path is a .mar: a zip with a manifest, or any path with that suffix."""
     file = Path(path)
     try:
         with zipfile.ZipFile(file) as contents:
@@ -53,7 +53,7 @@ def read_manifest(path: PathLike) -> Manifest:
     """Read the manifest and the model-config.
 
     Raises:
-        ArchiveError: it is no archive, or one without a manifest or model-config.
+        ArchiveError: the file is not an archive, or has no manifest or model-config.
     """
     file = Path(path)
     if not file.is_file():

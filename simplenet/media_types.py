@@ -1,6 +1,6 @@
 """The media types that requests and responses use, defined once.
 
-Names follow https://www.iana.org/assignments/media-types; `.npy` has none that is registered.
+Names follow https://www.iana.org/assignments/media-types; `.npy` has no registered type.
 """
 
 JSON = "application/json"

@@ -13,7 +13,7 @@ from simplenet.text import quoted
 
 ARCHITECTURE = "architecture"  # the optional key of a model_config that names a registered network
 DEFAULT_ARCHITECTURE = "SimpleNet"
-MAX_FIELD = 2**24  # a larger layer is a damaged file, not a network
+MAX_FIELD = 2**24  # a larger value means a damaged file
 
 Network = TypeVar("Network", bound=type[nn.Module])
 
@@ -23,7 +23,7 @@ class ModelConfig:
     """What rebuilds a SimpleNet: the constructor's arguments.
 
     Raises:
-        ConfigError: a field is no whole number from 1 to 2**24.
+        ConfigError: a field is not a whole number from 1 to 2**24.
 
     Example:
         >>> ModelConfig.from_dict({"input_size": 4, "hidden_size": 8, "num_classes": 3}).to_dict()
@@ -32,7 +32,7 @@ class ModelConfig:
 
     input_size: int = 784  # numbers in a row: 28 x 28 grey values
     hidden_size: int = 256  # units of the hidden layer
-    num_classes: int = 10  # classes to tell apart
+    num_classes: int = 10  # number of classes
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -43,7 +43,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """Read a stored model_config; every field must be there and none that is unknown.
+        """Read a stored model_config; every field is required and unknown fields are refused.
 
         Raises:
             ConfigError: names the first unknown or missing fields, or the impossible value.
@@ -69,10 +69,10 @@ class SimpleNet(nn.Module):
     Args:
         input_size: numbers in a row.
         hidden_size: units of the hidden layer.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
 
     Raises:
-        ConfigError: a size is no whole number from 1 to 2**24.
+        ConfigError: a size is not a whole number from 1 to 2**24.
 
     Example:
         >>> model = SimpleNet(input_size=784, hidden_size=256, num_classes=10)
@@ -136,7 +136,7 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
 
     Args:
         model_config: the constructor's arguments, and optionally `architecture`.
-        network: the class to build, where it is not a registered one.
+        network: the class to build, if it is not registered.
 
     Raises:
         ConfigError: the architecture is not registered, or a field is unknown, missing or impossible.
@@ -174,7 +174,7 @@ def _constructor_arguments(model_config: Mapping[str, Any], network: Callable[..
 
 
 def bare_network(model: nn.Module) -> nn.Module:
-    """The network itself, without what torch.compile, DataParallel or DistributedDataParallel put around it."""
+    """The network without the wrappers of torch.compile, DataParallel and DistributedDataParallel."""
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -185,10 +185,10 @@ def bare_network(model: nn.Module) -> nn.Module:
 
 
 def model_config_of(model: nn.Module) -> dict[str, Any]:
-    """The model_config that rebuilds `model`: its `config` (a ModelConfig or a dict), named if not a SimpleNet.
+    """The model_config that rebuilds `model`: its `config`, with the class name unless it is a SimpleNet.
 
     Raises:
-        ConfigError: the network does not carry one.
+        ConfigError: `config` is not a ModelConfig or a dict.
     """
     config = getattr(model, "config", None)
     if isinstance(config, ModelConfig):

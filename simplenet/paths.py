@@ -1,7 +1,7 @@
-"""The type of a path, and where the files that come with the library lie.
+"""The type of a path, and the location of the files that come with the library.
 
-In a checkout they stand at the top level, where the README shows them. A wheel carries copies of the same files in the
-package's folder `resources` (see `force-include` in pyproject.toml).
+In a checkout these files are at the top level. A wheel has copies of them in the package's folder `resources` (see
+`force-include` in pyproject.toml).
 """
 
 import os
@@ -15,7 +15,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent
 _INSTALLED = _PACKAGE / "resources"
 
-# The folder of archives: the checkout's from wherever a command is called; for an installed library the current one's.
+# The folder of archives: in the checkout, whatever the current folder; for an installed library, in the current folder.
 MODEL_STORE = Path("model_store") if _INSTALLED.is_dir() else _CHECKOUT / "model_store"
 
 
@@ -23,7 +23,7 @@ def resource(name: str) -> Path:
     """The path of `config.properties`, `config/…`, `handlers/…` or `data/…`.
 
     Raises:
-        SimpleNetError: the installation is not complete.
+        SimpleNetError: the installation is incomplete.
     """
     path = (_INSTALLED if _INSTALLED.is_dir() else _CHECKOUT) / name
     if not path.exists():

@@ -1,13 +1,13 @@
-"""Objects of S3: put one, open one, list their keys; boto3's many exceptions told as one kind of message.
+"""S3 objects: put one, open one, list keys; boto3's exceptions become StorageErrors.
 
-boto3's own chain finds credentials, region, profile and AWS_ENDPOINT_URL; with an endpoint of its own it puts the
-bucket into the path, as MinIO and its like expect. boto3 is imported only inside these functions.
+boto3 finds credentials, region, profile and AWS_ENDPOINT_URL by itself. With a custom endpoint it puts the bucket into
+the path, as MinIO and similar servers expect. boto3 is imported only inside these functions.
 
-Why boto3: obstore 0.12.1 and s3fs 2026.9 were tried in its place, against the server and the proxy of the tests.
-obstore returned another program's object with a flipped bit and no error, because it does not verify the checksum
-that S3 sends; a single key with an empty part (`a//b`) made the whole listing fail; and it needs boto3 all the same
-for profiles and SSO. Its gs:// could not be tested: gcp-storage-emulator and fake-gcs-server both refuse its uploads.
-s3fs pins an older botocore and adds twelve packages, and gs:// and az:// need gcsfs and adlfs besides.
+Why boto3: obstore 0.12.1 and s3fs 2026.9 were tried instead, against the server and the proxy of the tests. obstore
+returned another program's object with a flipped bit and no error, because it does not verify the checksum that S3
+sends; a single key with an empty part (`a//b`) made the whole listing fail; and it still needs boto3 for profiles and
+SSO. Its gs:// could not be tested: gcp-storage-emulator and fake-gcs-server both refuse its uploads. s3fs pins an older
+botocore and adds twelve packages, and gs:// and az:// also need gcsfs and adlfs.
 """
 
 import os
@@ -35,33 +35,34 @@ SPOILT = {"BadDigest", "InvalidDigest", "IncompleteBody", "XAmzContentChecksumMi
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object whose headers are known and whose bytes are still to be fetched."""
+    """An object whose headers are known and whose bytes are not yet fetched."""
 
     size: int  # bytes
     metadata: dict[str, str]  # the user's own, without S3's prefix
-    fetch: Callable[[IO[bytes]], None]  # writes it to an open file; verifies S3's own checksum where it carries one
+    fetch: Callable[[IO[bytes]], None]  # writes it to an open file and verifies S3's own checksum, if there is one
 
 
 def put(bucket: str, key: str, file: IO[bytes], metadata: dict[str, str]) -> None:
-    """Store an open file as an object with this user metadata, whole or not at all; a large one travels in parts.
+    """Store an open file as an object with this user metadata, whole or not at all; a large file is sent in parts.
 
     Raises:
-        StorageError: one of its kinds. An OSError is one of reading the file.
+        StorageError: one of its subclasses.
+        OSError: the file cannot be read.
     """
     with _client(f"s3://{bucket}/{key}") as client:
         extra: dict[str, Any] = {"Metadata": metadata}
-        if client.meta.config.request_checksum_calculation != "when_required":  # how a user spares an old server
+        if client.meta.config.request_checksum_calculation != "when_required":  # the setting for old servers
             extra["ChecksumAlgorithm"] = "SHA256"
-        with os.fdopen(os.dup(file.fileno()), "rb") as sent:  # boto3 closes what it is given
+        with os.fdopen(os.dup(file.fileno()), "rb") as sent:  # boto3 closes the file that it sends
             client.upload_fileobj(sent, bucket, key, extra, Config=_transfer_config())
 
 
 @contextmanager
 def open_object(bucket: str, key: str) -> Iterator[StoredObject]:
-    """Look an object up and keep the connection for as long as it is fetched.
+    """Look an object up and keep the connection open while it is fetched.
 
     Raises:
-        StorageError: one of its kinds, here or from `fetch`.
+        StorageError: one of its subclasses, here or from `fetch`.
     """
     with _client(f"s3://{bucket}/{key}") as client:
         head = client.head_object(Bucket=bucket, Key=key)
@@ -73,10 +74,10 @@ def open_object(bucket: str, key: str) -> Iterator[StoredObject]:
 
 
 def list_keys(bucket: str, prefix: str) -> Iterator[tuple[str, datetime]]:
-    """The key and the time of modification (UTC) of each object whose key begins with the prefix.
+    """The key and modification time (UTC) of each object whose key begins with the prefix.
 
     Raises:
-        StorageError: one of its kinds.
+        StorageError: one of its subclasses.
     """
     with _client(f"s3://{bucket}/{prefix}") as client:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
@@ -86,7 +87,7 @@ def list_keys(bucket: str, prefix: str) -> Iterator[tuple[str, datetime]]:
 
 @contextmanager
 def _client(address: str) -> Iterator[Any]:
-    """A boto3 client; while it is used, a failure of S3 becomes a StorageError that begins with the address."""
+    """A boto3 client; a failure of S3 in the body becomes a StorageError that begins with the address."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError
         from s3transfer import exceptions as transfer
@@ -102,13 +103,13 @@ def _client(address: str) -> Iterator[Any]:
     except transfer.RetriesExceededError as error:
         raise _lost(error.last_exception, address, client.meta.endpoint_url) from error
     except (transfer.S3DownloadFailedError, transfer.S3ValidationError) as error:
-        raise ChecksumError(f"{address}: it changed while it was fetched and was not kept; try again") from error
+        raise ChecksumError(f"{address}: it changed during the download and was not kept; try again") from error
     finally:
         client.close()
 
 
 def _transfer_config() -> Any:
-    """boto3's own part size and attempts, without its native client, which obeys neither them nor the retries."""
+    """boto3's part size and attempts, without its native client, which ignores both and the retries."""
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(preferred_transfer_client="classic")
@@ -128,7 +129,7 @@ def _new_client(address: str) -> Any:
 
 
 def _failure(error: Exception, address: str, endpoint: str) -> StorageError:
-    """What boto3 found out by itself."""
+    """The error for a failure that boto3 detected itself."""
     from botocore import exceptions as aws
 
     no_credentials = (
@@ -162,7 +163,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _refusal(response: dict[str, Any], address: str, client: Any) -> StorageError:
-    """What S3 answered: an error code, except to HEAD, whose answer has a status alone."""
+    """The error for a response of S3: it has an error code, except after HEAD, where it has only a status."""
     code, cause = response["Error"].get("Code", "?"), response["Error"].get("Message", "no reason given").rstrip(".")
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "?")
     bucket = address.split("/")[2]
@@ -171,14 +172,14 @@ def _refusal(response: dict[str, Any], address: str, client: Any) -> StorageErro
             return ObjectNotFoundError(
                 f"{address}: there is no bucket {bucket!r} at {client.meta.endpoint_url}; create it"
             )
-        return ObjectNotFoundError(f"{address}: there is no such object; list s3://{bucket} to see what there is")
+        return ObjectNotFoundError(f"{address}: there is no such object; list s3://{bucket} to see its objects")
     if code in REFUSED or status in (401, 403):
         return CredentialsError(
             f"{address}: S3 refuses these credentials ({code}: {cause}); they need s3:GetObject, s3:PutObject and "
             "s3:ListBucket here"
         )
     if code in SPOILT:
-        return ChecksumError(f"{address}: it was spoilt on the way and was not kept ({code}: {cause}); try again")
+        return ChecksumError(f"{address}: it was damaged in transit and was not kept ({code}: {cause}); try again")
     failing = isinstance(status, int) and status >= 500
     remedy = "try again later" if failing else "look at the address, AWS_REGION and AWS_ENDPOINT_URL"
     return StorageError(f"{address}: {client.meta.endpoint_url} answered {status} ({code}: {cause}); {remedy}")
@@ -192,5 +193,5 @@ def _bucket_exists(client: Any, bucket: str) -> bool:
     except ClientError as error:
         return str(error.response["Error"].get("Code")) not in NOT_FOUND
     except BotoCoreError:
-        return True  # nothing says that it is missing
+        return True  # it may exist
     return True

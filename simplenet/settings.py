@@ -18,13 +18,13 @@ class Variable:
     name: str
     default: str  # what an unset or empty variable means
     meaning: str  # one line for `--help` and the README
-    values: tuple[str, ...] = ()  # all that it may be; any text where there are none
+    values: tuple[str, ...] = ()  # the valid values; if empty, any text
 
     def read(self) -> str:
-        """Its value now, or the default.
+        """Its current value, or the default.
 
         Raises:
-            SettingError: it is none of `values`.
+            SettingError: the value is not one of `values`.
         """
         value = os.environ.get(self.name) or self.default
         if self.values and value.lower() not in self.values:
@@ -32,7 +32,7 @@ class Variable:
         return value.lower() if self.values else value
 
 
-# One vocabulary, log4j's, for the frontend and the workers; a worker logs with Python's level of the same meaning.
+# Frontend and workers both take log4j's names; a worker uses the corresponding Python level.
 _PYTHON_LEVELS = {
     "off": logging.CRITICAL + 1,
     "fatal": logging.CRITICAL,
@@ -56,29 +56,31 @@ FRONTEND = Variable("SIMPLENET_FRONTEND", "fast", "stock keeps TorchServe's fron
 JAVA_HOME = Variable("JAVA_HOME", "", "Java runtime to use instead of the one from PyPI")
 THREADS = Variable("OMP_NUM_THREADS", "", "threads per worker; by default the cores but one, shared among the workers")
 VISIBLE_GPUS = Variable("CUDA_VISIBLE_DEVICES", "", "numbers of the GPUs to use; by default all")
-MEMORY = Variable("SIMPLENET_MEMORY", "", "memory to use, as 1500m or 2g; by default all of the machine or its cgroup")
-STATE_DIR = Variable("SIMPLENET_STATE_DIR", "", "folder in which a worker says that it is ready; set by serve")
+MEMORY = Variable("SIMPLENET_MEMORY", "", "memory to use, like 1500m or 2g; by default all of the machine or cgroup")
+TEMPORARY = Variable("TMPDIR", "", "folder for the run directories; by default /tmp")
+# Set by `serve` for the workers.
+STATE_DIR = Variable("SIMPLENET_STATE_DIR", "", "folder of the workers' state files; set by serve")
 FRONTEND_IN_USE = Variable("SIMPLENET_FRONTEND_IN_USE", "stock", "which classes of the frontend run; set by serve")
 
-# In the order of the README and of `simplenet serve --help`; the last two are set by `serve`, never by a user.
-VARIABLES = (LOG_LEVEL, ACCESS_LOG, WIRE, FRONTEND, JAVA_HOME, THREADS, VISIBLE_GPUS, MEMORY)
+# What a user may set, in the order of the README and of `simplenet serve --help`.
+VARIABLES = (LOG_LEVEL, ACCESS_LOG, MEMORY, WIRE, FRONTEND, JAVA_HOME, THREADS, VISIBLE_GPUS, TEMPORARY)
 
 
 def check_settings() -> None:
-    """Read every variable, so that a wrong value is refused before anything is started.
+    """Read every variable, so that a wrong value is refused before anything starts.
 
     Raises:
-        SettingError: a variable has a value that it may not have.
+        SettingError: a variable has an invalid value.
     """
     for variable in VARIABLES:
         variable.read()
 
 
 def help_text() -> str:
-    """The table for `--help`: a paragraph for each variable, as wide as the terminal makes it.
+    """The table for `--help`: a paragraph for each variable, wrapped by the terminal.
 
     Example:
-        >>> print(help_text().split(chr(10) * 2)[3])
+        >>> print(help_text().split(chr(10) * 2)[4])
         SIMPLENET_WIRE: stock keeps TorchServe's own reader and writer in the workers (fast, stock; default fast)
     """
     lines = ["Environment variables:"]
@@ -90,9 +92,9 @@ def help_text() -> str:
 
 
 def worker_log_level() -> int:
-    """LOG_LEVEL as Python's logging counts.
+    """LOG_LEVEL as a level of Python's logging.
 
     Raises:
-        SettingError: it is no level.
+        SettingError: it is not a level.
     """
     return _PYTHON_LEVELS[LOG_LEVEL.read()]

@@ -1,4 +1,4 @@
-"""What SIGTERM, SIGINT and a closed terminal do while a block runs: interrupt it, wait for its end, or nothing."""
+"""Choose whether SIGTERM, SIGINT and a closed terminal interrupt a block, wait for its end, or are ignored."""
 
 import signal
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from typing import Any
 def signals_interrupt() -> Iterator[None]:
     """SIGTERM, SIGINT and a closed terminal raise KeyboardInterrupt in the body.
 
-    Without this SIGTERM ends Python at once, leaving its temporary folders, or, in a container's first process, does
-    nothing at all.
+    By default, SIGTERM ends Python at once and leaves its temporary folders; in a container's first process it does
+    nothing.
     """
 
     def interrupt(*_: object) -> None:
@@ -23,7 +23,7 @@ def signals_interrupt() -> Iterator[None]:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """These signals wait for the end of the body, and raise KeyboardInterrupt then."""
+    """These signals are held back until the body ends, then raise KeyboardInterrupt."""
     arrived = []
     with _handling(lambda *_: arrived.append(True)):
         yield
@@ -33,7 +33,7 @@ def signals_deferred() -> Iterator[None]:
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """These signals do nothing in the body."""
+    """These signals are ignored in the body."""
     with _handling(signal.SIG_IGN):
         yield
 

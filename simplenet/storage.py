@@ -1,10 +1,10 @@
-"""Files by a local path or an s3:// address: the same functions, and never half a file.
+"""Files at a local path or an s3:// address: the same functions for both, and never half a file.
 
-An upload carries the file's SHA-256 twice: as S3's own checksum, which the server compares with what arrived, and
-as the object's `sha256` metadata, which `download` compares with what came back before the file gets its name.
+An upload carries the file's SHA-256 twice: as S3's own checksum, which the server compares with the bytes it receives,
+and as the object's `sha256` metadata, which `download` compares with the bytes it receives before it names the file.
 
-Another scheme, such as gs://, begins in this file: `SCHEME` tells an address from a path, and a module beside
-`simplenet.s3` offers the same three functions, `put`, `open_object` and `list_keys`.
+To add a scheme such as gs://, start in this file: `SCHEME` tells an address from a path, and a module beside
+`simplenet.s3` provides the same three functions, `put`, `open_object` and `list_keys`.
 """
 
 import errno
@@ -26,10 +26,10 @@ from simplenet.atomic import atomic_write
 from simplenet.errors import ChecksumError, ConnectionLostError, ObjectNotFoundError, SimpleNetError, StorageError
 from simplenet.paths import PathLike
 
-SCHEME = "s3:/"  # a Path makes one slash of two; both are understood
-SHA256_METADATA = "sha256"  # the user metadata in which an object carries its hash, as 64 hex digits
-DOWNLOAD_ATTEMPTS = 3  # to fetch a whole object, when the attempts to fetch its parts were in vain
-BACKOFF_S = 0.5  # before the second of those attempts; twice as long before each further one
+SCHEME = "s3:/"  # a Path turns two slashes into one; both are accepted
+SHA256_METADATA = "sha256"  # the user metadata that holds an object's hash, as 64 hex digits
+DOWNLOAD_ATTEMPTS = 3  # to fetch the complete object, after the attempts to fetch its parts failed
+BACKOFF_S = 0.5  # before the second of those attempts; doubled before each further one
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StoredFile:
 
 
 def is_remote(location: PathLike) -> bool:
-    """Whether the location is an address such as s3://bucket/key; a Path made from one is still understood."""
+    """Whether the location is an address such as s3://bucket/key, or a Path made from one."""
     return os.fspath(location).startswith(SCHEME)
 
 
@@ -49,7 +49,7 @@ def parse_address(address: PathLike) -> tuple[str, str]:
     """The bucket and the key of `s3://bucket/key`.
 
     Raises:
-        StorageError: the address is of another form, or names a folder.
+        StorageError: the address has another form, or names a folder.
     """
     bucket, key = _parse_folder(address)
     if "\0" in key or key.rpartition("/")[2] in ("", ".", ".."):
@@ -58,10 +58,10 @@ def parse_address(address: PathLike) -> tuple[str, str]:
 
 
 def upload(path: PathLike, location: PathLike) -> None:
-    """Store the file `path` at `location`, whole or not at all, replacing what was there.
+    """Store the file `path` at `location`, whole or not at all, replacing any earlier file.
 
     Raises:
-        StorageError: one of its kinds, naming the address, the cause and the remedy.
+        StorageError: one of its subclasses, naming the address, the cause and the remedy.
     """
     if not is_remote(location):
         return _copy(Path(path), Path(location))
@@ -80,11 +80,11 @@ def upload(path: PathLike, location: PathLike) -> None:
 def download(location: PathLike, path: PathLike) -> None:
     """Fetch `location` to the file `path`, verify its size and SHA-256, and only then give it its name.
 
-    An object that somebody else uploaded carries no SHA-256 of ours: its size is verified, and S3's own checksum
-    where there is one.
+    An object that another program uploaded has no such SHA-256: only its size is verified, and S3's own checksum if
+    there is one.
 
     Raises:
-        StorageError: one of its kinds, naming the address, the cause and the remedy; `path` is as it was.
+        StorageError: one of its subclasses, naming the address, the cause and the remedy; `path` is unchanged.
     """
     if not is_remote(location):
         return _copy(Path(location), Path(path))
@@ -94,7 +94,7 @@ def download(location: PathLike, path: PathLike) -> None:
         try:
             return _receive(bucket, key, Path(path))
         except (ChecksumError, ConnectionLostError) as error:
-            # Bytes spoilt on the way are worth a second look; what is spoilt in the bucket stays so.
+            # Damage in transit is worth a second attempt; damage in the bucket stays.
             if attempt >= (2 if isinstance(error, ChecksumError) else DOWNLOAD_ATTEMPTS):
                 raise
         time.sleep(BACKOFF_S * 2 ** (attempt - 1))
@@ -103,12 +103,12 @@ def download(location: PathLike, path: PathLike) -> None:
 
 @contextmanager
 def local_copy(location: PathLike) -> Iterator[Path]:
-    """The path itself where it is local; else a verified download under the object's name, removed at exit.
+    """The path itself if it is local; else a verified download under the object's name, removed at exit.
 
-    A SimpleNetError that is raised inside names the address instead of the temporary file.
+    A SimpleNetError raised in the body names the address instead of the temporary file.
 
     Raises:
-        StorageError: as `download` does.
+        StorageError: as for `download`.
     """
     if not is_remote(location):
         yield Path(location)
@@ -127,7 +127,7 @@ def local_copy(location: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def local_output(location: PathLike) -> Iterator[Path]:
-    """A path to write to: the location itself, or a private file that is uploaded when the body is done.
+    """A path to write to: the location itself, or a private file that is uploaded when the body ends.
 
     Raises:
         StorageError: the address is wrong, or the upload fails.
@@ -147,7 +147,7 @@ def local_folder(location: PathLike, *, replace: bool = True) -> Iterator[Path]:
     """A folder to write files to: the location itself, or a private one whose files are uploaded under the prefix.
 
     Raises:
-        StorageError: an upload fails, or an object is there already and `replace` is false.
+        StorageError: an upload fails, or an object exists and `replace` is false.
     """
     if not is_remote(location):
         yield Path(location)
@@ -164,11 +164,11 @@ def local_folder(location: PathLike, *, replace: bool = True) -> Iterator[Path]:
 
 
 def list_objects(location: PathLike) -> list[StoredFile]:
-    """The files under `s3://bucket[/folder]` or a local folder, at any depth, by address; hidden ones left out.
+    """The files under `s3://bucket[/folder]` or a local folder, at any depth, by address, without hidden ones.
 
     Raises:
-        StorageError: one of its kinds; a bucket or a local folder that is not there is an ObjectNotFoundError,
-            a folder inside a bucket exists only by its files.
+        StorageError: one of its subclasses; ObjectNotFoundError for a missing bucket or local folder. A folder inside
+            a bucket exists only through its files.
     """
     if not is_remote(location):
         return _list_local(Path(location))
@@ -205,13 +205,13 @@ def _receive(bucket: str, key: str, path: Path) -> None:
 
 
 def _verify(file: IO[bytes], stored: s3.StoredObject, address: str) -> None:
-    """Compare what was written with the size and the SHA-256 that the object's headers promised."""
+    """Compare the written file with the size and the SHA-256 in the object's headers."""
     size = os.fstat(file.fileno()).st_size
     if size != stored.size:
         raise ChecksumError(f"{address}: expected {stored.size} bytes, found {size}; nothing was kept")
     expected = stored.metadata.get(SHA256_METADATA, "").lower()
     if not re.fullmatch("[0-9a-f]{64}", expected):
-        return  # somebody else's upload
+        return  # uploaded by another program
     sha256 = _sha256(file)
     if sha256 != expected:
         raise ChecksumError(
@@ -220,7 +220,7 @@ def _verify(file: IO[bytes], stored: s3.StoredObject, address: str) -> None:
 
 
 def _sha256(file: IO[bytes]) -> str:
-    """The hash of a whole open file, wherever its position is."""
+    """The hash of an open file from its beginning, whatever its position."""
     digest = hashlib.sha256()
     offset = 0
     while chunk := os.pread(file.fileno(), 1024 * 1024, offset):
@@ -241,7 +241,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def _disk_errors(message: str) -> Iterator[None]:
-    """Turns an OSError of a local file into a StorageError: the message, the cause and the remedy."""
+    """Turn an OSError of a local file into a StorageError: the message, the cause and the remedy."""
     try:
         yield
     except OSError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 MOST_NAMES = 8  # in one message
-LONGEST_NAME = 80  # characters; a request's field may be called anything
+LONGEST_NAME = 80  # characters; a field of a request may have any name
 
 
 def quoted(names: Iterable[object]) -> str:
@@ -33,7 +33,7 @@ def dtype_name(dtype: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or else its type.
+    """The first line of an error's message, or its type if the message is empty.
 
     Example:
         >>> first_line(ValueError("no such file" + chr(10) + "at line 3"))
@@ -45,7 +45,7 @@ def first_line(error: BaseException) -> str:
 
 
 def last_line(output: str) -> str:
-    """The last line of a program's output that is not blank.
+    """The last non-blank line of a program's output.
 
     Example:
         >>> last_line("Traceback" + chr(10) + "ValueError: wrong" + chr(10))

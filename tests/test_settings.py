@@ -1,5 +1,7 @@
 """The table of environment variables."""
 
+from pathlib import Path
+
 import pytest
 
 from simplenet import settings
@@ -11,6 +13,12 @@ def test_the_help_names_every_variable_and_all_its_values():
     for variable in settings.VARIABLES:
         (line,) = [line for line in text.splitlines() if line.startswith(f"{variable.name}: ")]
         assert all(value in line for value in variable.values)
+
+
+def test_the_readme_lists_every_variable_in_this_order():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    places = [readme.index(f"\n| `{variable.name}` |") for variable in settings.VARIABLES]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize("variable", [v for v in settings.VARIABLES if v.values], ids=lambda v: v.name)

@@ -1,7 +1,7 @@
 """BentoML with adaptive batching, one worker.
 
-Its batch size counts rows, not requests: 512 leaves room for the load of 64 rows a request at 8 connections.
-How long a batch waits it learns from its traffic, anew every 5 s: the driver sends it each load for that long first.
+Its batch size counts rows, not requests: 512 leaves room for the load of 64 rows per request at 8 connections.
+It relearns the wait of a batch from its traffic every 5 s, so the driver first sends each load for that long.
 """
 
 import os

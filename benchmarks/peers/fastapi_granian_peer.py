@@ -1,4 +1,4 @@
-"""FastAPI under granian (a Rust front) with uvloop: the same application, one worker with one thread of each kind."""
+"""FastAPI under granian (a Rust front) with uvloop: the same application, one worker, one thread of each kind."""
 
 import os
 

@@ -19,11 +19,11 @@ async def predict(request: Request) -> Response:
     body = await request.body()
     kind = request.headers["content-type"]
     if kind == "application/octet-stream":
-        answer = network.probabilities(model, network.raw_rows(body))
-        return Response(answer.tobytes(), media_type=kind)
+        probabilities = network.probabilities(model, network.raw_rows(body))
+        return Response(probabilities.tobytes(), media_type=kind)
     rows = network.png_row(body) if kind == "image/png" else network.json_rows(orjson.loads(body)["instances"])
-    answer = {"predictions": network.predictions(network.probabilities(model, rows))}
-    return Response(orjson.dumps(answer), media_type="application/json")
+    content = {"predictions": network.predictions(network.probabilities(model, rows))}
+    return Response(orjson.dumps(content), media_type="application/json")
 
 
 if __name__ == "__main__":

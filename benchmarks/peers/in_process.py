@@ -1,4 +1,4 @@
-"""The network without a server: rows a second of softmax(network(rows)) for each size of batch, a JSON line each.
+"""The network without a server: rows per second of softmax(network(rows)), one JSON line per batch size.
 
 Arguments: threads, seconds, sizes of batches.
 """

@@ -1,7 +1,7 @@
 """LitServe, batches of up to 64, its fast queue, one worker on the CPU.
 
 Its documentation asks for max_batch_size, a batch_timeout that suits the latency wanted, and fast_queue for high
-throughput. A batch waits 1 ms for company, as with every peer that batches.
+throughput. A batch waits 1 ms for more requests, as in every peer that batches.
 """
 
 import os

@@ -1,6 +1,7 @@
-"""MLServer with adaptive batching, its default of one inference worker.
+"""MLServer with adaptive batching and its default of one inference worker.
 
-Its documentation leaves max_batch_time to the user; a batch waits 1 ms for company, as with every peer that batches.
+Its documentation leaves max_batch_time to the user; a batch waits 1 ms for more requests, as in every peer that
+batches.
 """
 
 import json
@@ -37,12 +38,14 @@ class Model(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         tensor = payload.inputs[0]
         rows = np.asarray(tensor.data.root, dtype=np.float32).reshape(tensor.shape)
-        answers = network.predictions(network.probabilities(self.network, rows))
+        predictions = network.predictions(network.probabilities(self.network, rows))
         kinds = {"label": "BYTES", "index": "INT64", "probability": "FP32"}
         return InferenceResponse(
             model_name=self.name,
             outputs=[
-                ResponseOutput(name=name, shape=[len(answers), 1], datatype=kind, data=[row[name] for row in answers])
+                ResponseOutput(
+                    name=name, shape=[len(predictions), 1], datatype=kind, data=[row[name] for row in predictions]
+                )
                 for name, kind in kinds.items()
             ],
         )

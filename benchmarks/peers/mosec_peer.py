@@ -1,10 +1,10 @@
 """mosec: a Rust front that batches, and one Python worker behind it; JSON by orjson.
 
-A batch waits 1 ms, the shortest wait that mosec takes. A lone request takes 2.6 ms with it, 3.7 ms with a wait of 2,
-6.8 ms with 5 and 12 ms with the default of 10. The throughput with 64 connections is the same with all four.
+A batch waits 1 ms, the shortest wait that mosec accepts. A lone request takes 2.6 ms with it, 3.7 ms with a wait of 2,
+6.8 ms with 5 and 12 ms with the default of 10. The throughput with 64 connections is the same for all four.
 
-A worker of mosec does not see the request's content type, so each kind has a route and a worker of its own, as mosec's
-documentation shows. Only one of them works at a time: mixed traffic would use all three, and is not measured.
+A mosec worker does not see the request's content type, so each kind has its own route and worker, as mosec's
+documentation shows. Only one of them works at a time; mixed traffic would use all three, so it is not measured.
 """
 
 import os

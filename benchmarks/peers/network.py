@@ -35,7 +35,7 @@ def probabilities(model, rows):
 
 
 def predictions(values):
-    """What the JSON answer holds for each row of probabilities."""
+    """The JSON response's entry for each row of probabilities."""
     best = values.argmax(axis=1).tolist()
     return [
         {"label": LABELS[index], "index": index, "probability": row[index]}

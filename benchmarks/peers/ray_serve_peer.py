@@ -1,7 +1,7 @@
 """Ray Serve with @serve.batch, one replica.
 
 Its documentation asks for max_ongoing_requests above the batch size, so that batches can fill, and for
-RAY_SERVE_THROUGHPUT_OPTIMIZED where throughput counts; a batch waits 1 ms for company, as with every peer that batches.
+RAY_SERVE_THROUGHPUT_OPTIMIZED for high throughput. A batch waits 1 ms for more requests, as in every peer that batches.
 """
 
 import os
@@ -34,8 +34,8 @@ class Peer:
         if kind == RAW:
             return Response((await self.predict(network.raw_rows(body))).tobytes(), media_type=RAW)
         rows = network.png_row(body) if kind == "image/png" else network.json_rows(orjson.loads(body)["instances"])
-        answer = {"predictions": network.predictions(await self.predict(rows))}
-        return Response(orjson.dumps(answer), media_type="application/json")
+        content = {"predictions": network.predictions(await self.predict(rows))}
+        return Response(orjson.dumps(content), media_type="application/json")
 
 
 def main() -> None:

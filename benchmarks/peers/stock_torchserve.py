@@ -1,7 +1,7 @@
 """TorchServe 0.12 with its own settings: a plain BaseHandler, batches of 64, one worker.
 
-What its documentation says to set for such a load is set: batch size and delay, torch.set_num_threads(1), a job queue
-and request sizes that hold the load. Logs and metrics stay as they come.
+It has the settings that its documentation recommends for such a load: batch size and delay, torch.set_num_threads(1),
+a job queue and request sizes that hold the load. Logs and metrics are the defaults.
 """
 
 import os
@@ -14,8 +14,8 @@ HERE = Path(__file__).resolve().parent
 FOLDER = Path(os.environ["BENCH_FOLDER"])
 BIN = Path(sys.executable).parent
 
-# The documentation's walk-through waits 10 ms; 1 ms is kinder to it: a lone request is answered sooner, and under
-# load a batch fills while the one before it runs.
+# The documentation's walk-through waits 10 ms; 1 ms is better for it: a lone request gets its response sooner, and
+# under load a batch fills while the one before it runs.
 MODEL_CONFIG = """
 minWorkers: 1
 maxWorkers: 2

@@ -1,6 +1,6 @@
 """Triton through PyTriton: dynamic batching, one instance.
 
-Triton's documentation starts from its default: batches as large as what waits, and no delay to form one.
+Triton's documentation starts from its default: a batch of all waiting requests, and no delay to form one.
 """
 
 import os

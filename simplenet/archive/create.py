@@ -1,6 +1,6 @@
 """A checkpoint, the handler and this library, packed into one self-contained .mar file.
 
-What needs torch is imported where it is needed: `serve` uses the rest while TorchServe starts.
+Modules that need torch are imported inside functions: `serve` uses the rest while TorchServe starts.
 """
 
 import os
@@ -26,7 +26,7 @@ from simplenet.text import last_line
 LABELS_FILE = "index_to_name.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 _LIBRARY = Path(__file__).resolve().parents[1]
-_NOT_CARRIED = ("__pycache__", "cli", "client", "resources", "server", "training")  # rooms that no worker enters
+_NOT_CARRIED = ("__pycache__", "cli", "client", "resources", "server", "training")  # folders that no worker needs
 HANDLER = "simplenet_handler.py"
 
 # Loads the unpacked archive as a worker would, with the archive's own library.
@@ -56,14 +56,14 @@ def create_archive(
     """Pack a checkpoint into `<export_path>/<model_name>.mar`.
 
     The checkpoint is verified first. The finished archive is loaded once as a worker would load it, then renamed
-    into place. In the archive the checkpoint is a `.pt`, whatever it was before.
+    into place. In the archive the checkpoint is always a `.pt`.
 
     Args:
         checkpoint: a file saved for inference.
         model_name: the name in the URL.
         version: of the model, in the URL of versioned requests.
-        export_path: the folder to put it into; made if missing.
-        profile: `throughput`, `latency`, or the path of a YAML file in their form.
+        export_path: the folder to write to; created if missing.
+        profile: `throughput`, `latency`, or the path of a YAML file of the same form.
         model_file: a Python module with the user's own network.
         model_class: the class in it; by default the checkpoint's `architecture`.
         force: replace an existing archive.
@@ -72,7 +72,7 @@ def create_archive(
         The path of the archive.
 
     Raises:
-        ArchiveError: the archive exists, or cannot be built, or does not load.
+        ArchiveError: the archive exists, cannot be built or does not load.
         CheckpointError: the checkpoint is refused.
 
     Example:
@@ -91,7 +91,7 @@ def create_archive(
         raise ArchiveError(f"{target}: exists already; give --force to replace it")
     settings = read_profile(profile)
     contents = _verified_contents(Path(checkpoint), model_file, model_class, settings)
-    # TorchServe's archiver deletes and reuses <tmp>/<model name>: it gets a temporary directory of its own.
+    # TorchServe's archiver deletes and reuses <tmp>/<model name>, so it gets its own temporary directory.
     with tempfile.TemporaryDirectory(prefix="simplenet-archive-") as scratch:
         stage = Path(scratch)
         _stage_files(stage, Path(checkpoint), contents, settings, model_file)
@@ -104,7 +104,7 @@ def create_archive(
 def _verified_contents(
     checkpoint: Path, model_file: PathLike | None, model_class: str | None, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the checkpoint holds, once its network was rebuilt as a worker would; its class is noted in `settings`."""
+    """Read the checkpoint and rebuild its network as a worker would; the class name is added to `settings`."""
     from simplenet.checkpoint.file import read_checkpoint
     from simplenet.checkpoint.keys import MODEL_CONFIG
     from simplenet.checkpoint.load import restore
@@ -128,7 +128,7 @@ def _verified_contents(
 def _stage_files(
     stage: Path, checkpoint: Path, contents: dict[str, Any], settings: dict[str, Any], model_file: PathLike | None
 ) -> None:
-    """Lay out everything that the archive will hold, under names that are the same for every user."""
+    """Lay out all files of the archive, under names that are the same for every user."""
     from simplenet.checkpoint.file import is_torch_file, write_checkpoint
     from simplenet.checkpoint.keys import CLASSES
 

@@ -1,4 +1,4 @@
-"""Profiles: TorchServe's model-config for heavy or for quiet traffic, or the user's own."""
+"""Profiles: TorchServe's model-config for heavy or for light traffic, or the user's own."""
 
 import zipfile
 from pathlib import Path
@@ -14,7 +14,7 @@ from simplenet.paths import PathLike, resource
 PROFILES = ("throughput", "latency")
 DEFAULT_PROFILE = "throughput"
 
-# What a profile may set, with the least of each number: of TorchServe's model-config what this handler can use.
+# The fields of TorchServe's model-config that this handler can use, with the minimum of each number.
 # https://github.com/pytorch/serve/blob/master/frontend/archive/src/main/java/org/pytorch/serve/archive/model/ModelConfig.java
 _NUMBERS = {
     "batchSize": 1,
@@ -31,7 +31,7 @@ _OTHERS = {"deviceType": "cpu or gpu", "deviceIds": "a list of GPU numbers", "ha
 
 
 def read_profile(profile: str) -> dict[str, Any]:
-    """The model-config of a profile: one of ours by name, or a YAML file."""
+    """The model-config of a profile: a bundled one by name, or a YAML file."""
     file = resource(f"config/{profile}.yaml") if profile in PROFILES else Path(profile)
     try:
         settings = yaml.safe_load(file.read_text())
@@ -47,7 +47,7 @@ def read_profile(profile: str) -> dict[str, Any]:
 
 
 def with_profile(archive: PathLike, profile: str, target: PathLike) -> None:
-    """Copy an archive with the model-config of another profile; the `handler` section stays."""
+    """Copy an archive with the model-config of another profile; keep the `handler` section."""
     replaced = {**read_profile(profile), "handler": read_manifest(archive).settings.get("handler", {})}
     with zipfile.ZipFile(archive) as source, atomic_write(target) as file, zipfile.ZipFile(file, "w") as copy:
         for item in source.infolist():
@@ -56,7 +56,7 @@ def with_profile(archive: PathLike, profile: str, target: PathLike) -> None:
 
 
 def _wrong_setting(key: Any, value: Any) -> str | None:
-    """What was expected instead of this, which TorchServe would only warn of and replace by its default."""
+    """What a wrong setting should be, else None; TorchServe would only warn and use its default."""
     if key in _NUMBERS:
         return None if _is_number(value, _NUMBERS[key]) else f"a whole number, {_NUMBERS[key]} or more"
     if key not in _OTHERS:

@@ -11,7 +11,7 @@ from simplenet.paths import PathLike
 
 @dataclass(frozen=True)
 class Archive(Manifest):
-    """What a .mar says of itself, and the checkpoint in it."""
+    """The manifest of a .mar and the checkpoint in it."""
 
     checkpoint: dict[str, Any]
 
@@ -20,7 +20,7 @@ def read_archive(path: PathLike) -> Archive:
     """Read a .mar without running anything from it.
 
     Raises:
-        ArchiveError: it is no archive, or a damaged one, or has no manifest, model-config or checkpoint.
+        ArchiveError: the file is not an archive, is damaged, or has no manifest, model-config or checkpoint.
         CheckpointError: the checkpoint in it is refused.
 
     Example:

@@ -1,4 +1,4 @@
-"""Checkpoints: saved with all that rebuilds them, loaded only if nothing drifted."""
+"""Checkpoints: saved with everything that rebuilds the network, loaded only if verified."""
 
 from simplenet.checkpoint.load import load_model_for_inference, restore, safe_load_model, smart_load
 from simplenet.checkpoint.resume import load_checkpoint_for_training, save_checkpoint

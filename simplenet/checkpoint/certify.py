@@ -1,4 +1,4 @@
-"""How exact are a checkpoint's logits? Each number format and device, measured against float64 on the CPU."""
+"""Measure how exact a checkpoint's logits are: each dtype and device against float64 on the CPU."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -31,9 +31,9 @@ class Measurement:
     device: str
     dtype: str
     logit_error: float  # largest absolute
-    relative_error: float  # that, as a share of the largest float64 logit
+    relative_error: float  # logit_error over the largest float64 logit
     probability_error: float  # largest absolute
-    top1_agreement: float  # share of samples of the same class, 0..1
+    top1_agreement: float  # share of samples with the same class, 0..1
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Certificate:
     rows: tuple[Measurement, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The certificate as the metadata keeps it."""
+        """The certificate as the metadata stores it."""
         return {
             TIMESTAMP: self.timestamp,
             PYTORCH_VERSION: self.pytorch_version,
@@ -56,19 +56,19 @@ class Certificate:
 
 
 def certify(path: PathLike, network: Callable[..., nn.Module] | None = None) -> Certificate:
-    """Measure a checkpoint's largest errors and keep the table in its metadata, as `certificate`.
+    """Measure a checkpoint's largest errors and store the table in its metadata, as `certificate`.
 
-    Every measurement predicts the golden samples and 256 random rows (even in 0..1, the same every time) with the
-    weights and the inputs rounded to its dtype, as they are when it is served, and is compared with the stored
-    weights in float64 on the CPU. The file is replaced whole; all else in it, the content hash too, stays.
+    Every measurement predicts the golden samples and 256 random rows (uniform in 0..1, the same every time) with
+    weights and inputs rounded to its dtype, as in serving. The reference is the stored weights in float64 on the CPU.
+    The file is replaced atomically; everything else in it stays, including the content hash.
 
     Args:
         path: a checkpoint saved for inference, `.pt` or `.safetensors`.
-        network: the class of the network, where it is not registered.
+        network: the class of the network, if it is not registered.
 
     Raises:
-        CheckpointError: an archive, or a file that does not load and verify; or the network cannot predict in a
-            dtype, or gives NaN.
+        CheckpointError: the file is an archive, or does not load and verify; or the network cannot predict in a dtype,
+            or its logits are NaN.
         ConfigError: the stored model_config cannot rebuild the network.
 
     Example:

@@ -13,7 +13,7 @@ from simplenet.paths import PathLike
 from simplenet.text import dtype_name
 
 ABSENT = object()  # the value of a field on the side that lacks it; None is a value
-_CHUNK = 2**22  # elements of a tensor that are compared at a time, in float64
+_CHUNK = 2**22  # elements of a tensor compared at a time, in float64
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Movement:
-    """How far the elements of a weight moved, computed in float64; two NaN in one place are no change."""
+    """How far the elements of a weight moved, computed in float64; NaN in both is no change."""
 
-    distance: float  # ||b - a|| / ||a|| (L2); infinite from all zeros
+    distance: float  # ||b - a|| / ||a|| (L2); infinite if `a` is all zeros
     largest: float  # absolute change of an element
     changed: float  # share of the elements, 0..1
 
@@ -51,7 +51,7 @@ class LayerChange:
 
     a: Layout | None  # None where the file lacks it
     b: Layout | None
-    movement: Movement | None = None  # where both have it in the same shape
+    movement: Movement | None = None  # if both files have it in the same shape
 
     @property
     def change(self) -> str:
@@ -86,7 +86,7 @@ class Comparison:
 
     model_config: dict[str, FieldChange]
     metadata: dict[str, FieldChange]
-    classes: FieldChange | None  # where the labels differ
+    classes: FieldChange | None  # if the labels differ
     layers: dict[str, LayerChange]  # the weights that differ
     same: tuple[str, ...]  # names of the weights that are equal, in value and dtype
 

@@ -1,4 +1,4 @@
-"""The entries of a checkpoint: the keys that a file must have, and the plain data that it may keep."""
+"""The entries of a checkpoint: the keys that a file must have, and the plain data that it may hold."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from simplenet.text import quoted
 def required_entries(
     checkpoint: Mapping[str, Any], source: str, *keys: str, saved_with: str = "save_for_inference"
 ) -> list[Any]:
-    """The values of `keys`, which a file from the public function `saved_with` has.
+    """The values of `keys`, which every file from the public function `saved_with` has.
 
     Raises:
         NotACheckpointError: names the missing keys and the present ones.
@@ -31,7 +31,7 @@ def plain_data(value: Any, where: str) -> Any:
     """The value as plain data that loads without pickle: None, bool, int, float, str, lists, tuples and dicts.
 
     Raises:
-        CheckpointError: names the entry that is of another kind.
+        CheckpointError: names the first entry of another type.
 
     Example:
         >>> import numpy
@@ -40,7 +40,7 @@ def plain_data(value: Any, where: str) -> Any:
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, str):  # torch.__version__ is of a class of its own
+    if isinstance(value, str):  # torch.__version__ has its own class
         return str.__str__(value)
     if isinstance(value, Mapping):
         return {plain_data(key, f"{where} key"): plain_data(item, f"{where}[{key!r}]") for key, item in value.items()}

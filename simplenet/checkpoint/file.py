@@ -1,7 +1,7 @@
-"""The bytes of a checkpoint: read without running anything, written whole or not at all.
+"""The bytes of a checkpoint: read without running code, written whole or not at all.
 
-A checkpoint is a dict saved by torch.save. It is read with `weights_only=True`, always: a pickle that holds more
-than tensors and plain values is refused and its unsafe globals are named.
+A checkpoint is a dict saved by torch.save. It is always read with `weights_only=True`: a pickle that holds more than
+tensors and plain values is refused and its unsafe globals are named.
 """
 
 import io
@@ -37,7 +37,7 @@ _ZIP = b"PK\x03\x04"
 def write_checkpoint(checkpoint: Mapping[str, Any], path: PathLike) -> None:
     """Save the dict to `path`: a sibling temporary file, flushed to disk, then renamed.
 
-    A name ending in `.safetensors` decides for that format, any other for torch.save's.
+    A name ending in `.safetensors` selects that format, any other name torch.save's.
     """
     if Path(path).suffix == SUFFIX:
         write_safetensors(checkpoint, path)
@@ -51,17 +51,17 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
 
     Args:
         path: the file.
-        device: where the tensors go, wherever they were saved.
-        mapped: leave the tensors in the file and read them when they are used: no time, no memory. Only for a file
-            that nobody writes over in place meanwhile; one that is replaced, as everything here does, is safe.
+        device: for the tensors, whatever device they were saved from.
+        mapped: leave the tensors in the file and read them on use, which saves time and memory. Only for a file that
+            is not overwritten in place meanwhile; replacing it, as this library does, is safe.
 
     Raises:
-        CheckpointNotFoundError: there is no such file.
+        CheckpointNotFoundError: the file does not exist.
         TruncatedCheckpointError: the file ends too early.
         UnsafeCheckpointError: a pickle that would run code.
         LaterFormatError: a checkpoint of a later format than this version reads.
         NotACheckpointError: a file of another kind.
-        CheckpointError: there is no such device here.
+        CheckpointError: this machine does not have the device.
 
     Example:
         >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
@@ -82,7 +82,7 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
 
 
 def is_torch_file(path: PathLike) -> bool:
-    """Whether a readable checkpoint was written by torch.save, and is neither a `.safetensors` nor in an archive.
+    """Whether a readable checkpoint was written by torch.save, and is neither a `.safetensors` nor an archive.
 
     Example:
         >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
@@ -94,10 +94,10 @@ def is_torch_file(path: PathLike) -> bool:
 
 
 def checked_device(device: str | torch.device, source: str) -> torch.device:
-    """The device, if there is one of that name here.
+    """The device, if this machine has it.
 
     Raises:
-        CheckpointError: there is none; `source` is what cannot be loaded to it.
+        CheckpointError: it does not; `source` names the file that cannot be loaded.
     """
     try:
         return torch.empty(0, device=device).device
@@ -168,7 +168,7 @@ def _load_from_archive(stream: IO[bytes], device: str | torch.device, source: st
 
 
 def _require_honest(value: Any, source: str, where: str = "") -> None:
-    """Refuse a tensor that claims more elements than it has bytes: touching it would ask for their memory."""
+    """Refuse a tensor that claims more elements than it has bytes: using it would allocate memory for them."""
     if isinstance(value, torch.Tensor):
         if value.layout == torch.strided and (value.is_meta or value.nbytes > value.untyped_storage().nbytes()):
             raise NotACheckpointError(f"{source}: {where}: expected {value.nbytes} bytes of numbers, found fewer")
@@ -181,7 +181,7 @@ def _require_honest(value: Any, source: str, where: str = "") -> None:
 
 
 def _unsafe_globals(stream: IO[bytes]) -> list[str]:
-    """Names that the pickle would import and that no tensor needs, read from its opcodes without running one."""
+    """Names that the pickle would import and that no tensor needs, read from its opcodes without running them."""
     names: set[str] = set()
     strings: list[str] = []
     try:
@@ -201,7 +201,7 @@ def _unsafe_globals(stream: IO[bytes]) -> list[str]:
                 break
             stream.seek(-1, os.SEEK_CUR)
     except (ValueError, EOFError, RuntimeError, LookupError, MemoryError, pickle.UnpicklingError):
-        pass  # raw tensor bytes follow, or the file is damaged: loading it says which
+        pass  # raw tensor bytes follow, or the file is damaged: loading it shows which
     finally:
         stream.seek(0)
     harmless = ("torch.", "collections.OrderedDict", "numpy.")

@@ -1,4 +1,4 @@
-"""The format of a checkpoint: which ones this version reads.
+"""The checkpoint formats that this version reads.
 
 Whatever a later format changes, it must keep `metadata`, `content_hash` and `format_version` where they are: an older
 version recognises a checkpoint by the first two and reads the third before it trusts anything else.
@@ -13,11 +13,11 @@ from simplenet.errors import LaterFormatError, NotACheckpointError
 def require_known_format(metadata: Any, source: str) -> None:
     """Refuse a checkpoint whose metadata names a format that this version does not read.
 
-    A file without a content hash was not written by this library, and its `format_version` has a meaning of its own.
+    A file without a content hash was not written by this library; its `format_version` means something else.
 
     Raises:
         LaterFormatError: the format is later than the latest that this version reads.
-        NotACheckpointError: the format is no number of a format.
+        NotACheckpointError: the format is not a whole number from 1.
 
     Example:
         >>> require_known_format({"content_hash": "6fc946aa1de6", "format_version": 1}, "model.pt")

@@ -1,8 +1,8 @@
-"""Load a network to predict with, rebuilt from what its file says and verified.
+"""Load a network for prediction: rebuild it from its file and verify it.
 
 Which loader to use: `load_model_for_inference` for a file that `save_for_inference` wrote; it verifies everything and
 refuses the file otherwise. `smart_load` for the same files and for the plain state_dict of a SimpleNet; it picks the
-best device by itself. `safe_load_model` for a class of your own, for a file from elsewhere, or to load only what fits
+best device. `safe_load_model` for a class of your own, for a file from elsewhere, or to load only what fits
 (`strict=False`). `load_checkpoint_for_training` resumes training, `load_pretrained_backbone` starts a new network from
 the layers of another, and `load_from_s3` is `load_model_for_inference` for an object in a bucket.
 """
@@ -31,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 def load_model_for_inference(filepath: PathLike, device: str | torch.device = "cpu") -> nn.Module:
-    """Rebuild a saved network on `device`, in eval mode, its hash and golden samples verified there.
+    """Rebuild a saved network on `device`, in eval mode, and verify its hash and golden samples there.
 
     Raises:
-        CheckpointError: one of its kinds, naming what is wrong.
+        CheckpointError: one of its subclasses, naming what is wrong.
         ConfigError: the stored model_config cannot rebuild the network.
 
     Example:
@@ -48,13 +48,13 @@ def load_model_for_inference(filepath: PathLike, device: str | torch.device = "c
 
 
 def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
-    """Load a network onto the best device here: an NVIDIA GPU, else Apple's, else the CPU.
+    """Load a network onto the best available device: an NVIDIA GPU, else Apple's, else the CPU.
 
     Returns:
         The network in eval mode, and its device.
 
     Raises:
-        CheckpointError: one of its kinds.
+        CheckpointError: one of its subclasses.
         ConfigError: the file has no model_config and the weights fit no SimpleNet.
 
     Example:
@@ -79,18 +79,18 @@ def safe_load_model(
     """Build a `model_class` and load it from any file that holds its weights.
 
     Args:
-        model_class: built with the stored model_config; without one, with what the weights' shapes say, or else with
-            its defaults.
+        model_class: built with the stored model_config, else with one inferred from the weights' shapes, else with its
+            defaults.
         filepath: a checkpoint, a plain state_dict or a .safetensors; names may carry `module.` or `_orig_mod.`.
-        device: where the network goes.
-        strict: refuse missing, unexpected and misshapen weights, and keep the dtype of the others; otherwise take
-            what fits, into the dtype of the class, and log what does not.
+        device: for the network.
+        strict: refuse missing, unexpected and mismatched weights, and keep the stored dtype; otherwise load what fits,
+            in the dtype of the class, and log what does not.
 
     Returns:
         The network on `device`, in eval mode.
 
     Raises:
-        CheckpointError: one of its kinds, naming what is wrong.
+        CheckpointError: one of its subclasses, naming what is wrong.
         ConfigError: the stored model_config does not fit the class.
 
     Example:
@@ -118,7 +118,7 @@ def restore(
     source: str,
     network: Callable[..., nn.Module] | None = None,
 ) -> nn.Module:
-    """Rebuild and verify the network of a loaded checkpoint; `network` is its class where it is not registered."""
+    """Rebuild and verify the network of a loaded checkpoint; `network` is its class, if not registered."""
     state_dict, config, metadata = verified_parts(checkpoint, source)
     model = rebuild(config, state_dict, source, network)
     model.to(device).eval()
@@ -130,7 +130,7 @@ def restore(
 
 
 def best_device() -> torch.device:
-    """An NVIDIA GPU where there is one, else Apple's, else the CPU."""
+    """An NVIDIA GPU if there is one, else Apple's, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

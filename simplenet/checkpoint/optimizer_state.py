@@ -1,4 +1,4 @@
-"""Whether an optimizer can go on from the state in a checkpoint: the same kind, over as many parameters."""
+"""Check that an optimizer can continue from a checkpoint: same kind, same number of parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from simplenet.checkpoint.keys import OPTIMIZER_STATE_DICT
 from simplenet.errors import CheckpointError
 from simplenet.text import quoted
 
-# What a parameter group holds besides the optimizer's settings: the parameters, and what schedulers keep there.
+# Keys of a parameter group that are not settings of the optimizer: the parameters, and keys that schedulers add.
 _NOT_SETTINGS = frozenset(
     ("params", "param_names", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr")
 )
 
 
 def check_optimizer_state(optimizer: torch.optim.Optimizer, state: Any, source: str) -> None:
-    """Make sure that `optimizer.load_state_dict(state)` will succeed and mean the same; nothing is changed.
+    """Check that `optimizer.load_state_dict(state)` will succeed and keep its meaning; nothing is changed.
 
     Raises:
-        CheckpointError: the state is damaged, of another kind of optimizer, or over other parameters.
+        CheckpointError: the state is damaged, or belongs to another kind of optimizer or to other parameters.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(2))
@@ -41,7 +41,7 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, state: Any, source: 
         )
     settings, saved_settings = set(optimizer.defaults), set().union(*groups) - _NOT_SETTINGS
     lacking, unknown = settings - saved_settings, saved_settings - settings
-    if lacking and unknown:  # one alone: another version of torch
+    if lacking and unknown:  # only one of them: another version of torch
         raise CheckpointError(
             f"{where}: of another kind than {type(optimizer).__name__}: "
             f"it has {quoted(sorted(unknown))} and lacks {quoted(sorted(lacking))}"

@@ -1,4 +1,4 @@
-"""The prefixes that wrappers put before the names of weights, and the names without them."""
+"""Remove the prefixes that wrappers add to the names of weights."""
 
 from collections.abc import Mapping
 
@@ -7,14 +7,14 @@ import torch
 from simplenet.errors import KeyMismatchError
 
 _ANYWHERE = "_orig_mod"  # torch.compile: of the whole network or of any layer
-_LEADING = "module"  # DataParallel and DistributedDataParallel: of the whole network; a layer may be called so too
+_LEADING = "module"  # DataParallel and DistributedDataParallel: of the whole network; a layer may have this name too
 
 
 def without_prefixes(state_dict: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
     """The weights under the bare network's names, without what torch.compile and DistributedDataParallel add.
 
     Raises:
-        KeyMismatchError: two names become one.
+        KeyMismatchError: two names become the same.
 
     Example:
         >>> list(without_prefixes({"module._orig_mod.fc1.bias": torch.zeros(2)}, "model.pt"))
@@ -25,5 +25,5 @@ def without_prefixes(state_dict: Mapping[str, torch.Tensor], source: str) -> dic
         names = {name: parts[1:] for name, parts in names.items()}
     bare = {".".join(parts): state_dict[name] for name, parts in names.items()}
     if len(bare) != len(state_dict):
-        raise KeyMismatchError(f"{source}: two weights have one name without {_ANYWHERE!r} and {_LEADING!r}")
+        raise KeyMismatchError(f"{source}: two weights have the same name without {_ANYWHERE!r} and {_LEADING!r}")
     return bare

@@ -1,4 +1,4 @@
-"""Rebuild a network from its model_config and give it its weights."""
+"""Rebuild a network from its model_config and its weights."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,8 +21,8 @@ def rebuild(
     Args:
         model_config: the constructor's arguments.
         state_dict: all of the network's weights; they become its parameters, without a copy.
-        source: what a message calls them.
-        network: the class to build, where it is not a registered one.
+        source: their name in messages.
+        network: the class to build, if it is not registered.
 
     Raises:
         ConfigError: the model_config cannot rebuild the network.
@@ -39,9 +39,9 @@ def rebuild(
 
 
 def unfilled_model(model_config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:
-    """Build a network that `load_weights` is going to assign every weight to.
+    """Build a network to which `load_weights` will assign every weight.
 
-    A SimpleNet takes no memory of its own: neither twice that of its weights, nor what a config of absurd sizes asks.
+    A SimpleNet allocates no memory: loading does not need twice that of the weights, and an absurd config does no harm.
     Other networks may have tensors that no checkpoint holds.
     """
     named = model_config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(model_config, Mapping) else None

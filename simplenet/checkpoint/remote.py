@@ -25,11 +25,11 @@ def save_to_s3(model: nn.Module, bucket_name: str, key: str) -> None:
 
 
 def load_from_s3(bucket_name: str, key: str, device: str | torch.device = "cpu") -> nn.Module:
-    """Rebuild the network stored at `s3://bucket_name/key`, verified as `load_model_for_inference` does.
+    """Rebuild the network stored at `s3://bucket_name/key`, verified as by `load_model_for_inference`.
 
     Raises:
         StorageError: it cannot be fetched.
-        CheckpointError, ConfigError: what came is not a checkpoint that can be rebuilt.
+        CheckpointError, ConfigError: the object is not a checkpoint that can be rebuilt.
 
     Example:
         >>> model = load_from_s3("models", "digits.pt", device="cpu")  # doctest: +SKIP

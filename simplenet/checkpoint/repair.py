@@ -1,4 +1,4 @@
-"""Make a whole checkpoint of a file that lacks something, or convert it; the input file is never changed."""
+"""Turn an incomplete file into a complete checkpoint, or convert it; the input file is never changed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,21 +25,21 @@ from simplenet.errors import CheckpointError, ConfigError
 from simplenet.golden import verify_golden
 from simplenet.paths import PathLike
 
-REPAIRS = "repairs"  # the key of the metadata that lists what was repaired
+REPAIRS = "repairs"  # the key of the metadata that lists the repairs
 _TRAINING_STATE = (OPTIMIZER_STATE_DICT, SCHEDULER_STATE_DICT, SCALER_STATE_DICT, EPOCH, LOSS, RNG_STATE)
 
 
 def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] | None = None) -> list[str]:
-    """Write what `source` holds as a whole checkpoint: bare names, model_config, content hash, golden samples.
+    """Write `source` as a complete checkpoint: bare names, model_config, content hash, golden samples.
 
     Args:
-        source: any file that `safe_load_model` reads. Where it has a hash or golden samples they must match: damaged
-            weights cannot be repaired, only restored.
-        target: another file; `.safetensors` or anything else decides the format.
-        model_config: of the network, where the file has none and its weights fit no SimpleNet.
+        source: any file that `safe_load_model` reads. Its hash and golden samples, if any, must match: damaged weights
+            cannot be repaired, only restored.
+        target: another file; its suffix selects the format: `.safetensors`, or torch.save's.
+        model_config: of the network, if the file has none and its weights fit no SimpleNet.
 
     Returns:
-        The repairs, one line each; the metadata keeps them too.
+        The repairs, one line each; they are also in the metadata.
 
     Raises:
         CheckpointError: the file cannot be read or repaired.
@@ -70,19 +70,19 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
     repairs = _repairs(weights, config, kept, Path(source), Path(target))
     earlier = weights.metadata.get(REPAIRS)
     metadata = {**weights.metadata, REPAIRS: [*(earlier if isinstance(earlier, list) else []), *repairs]}
-    whole = inference_checkpoint(
+    complete = inference_checkpoint(
         model,
         metadata,
         model_config=config,
         classes=weights.checkpoint.get(CLASSES),
         golden_inputs=golden["inputs"] if golden is not None else None,
     )
-    write_checkpoint({**kept, **whole}, target)
+    write_checkpoint({**kept, **complete}, target)
     return repairs
 
 
 def _training_state(weights: Weights, target: Path) -> dict[str, Any]:
-    """What the target keeps for resuming: nothing in a .safetensors file, which holds tensors alone."""
+    """The training state that the target keeps: none in a .safetensors file, which holds only tensors."""
     if target.suffix == SUFFIX:
         return {}
     return {key: weights.checkpoint[key] for key in _TRAINING_STATE if key in weights.checkpoint}

@@ -42,22 +42,22 @@ def save_checkpoint(
     generator: torch.Generator | None = None,
     **inference: Any,
 ) -> None:
-    """Save all that training needs to resume exactly, and all that serving needs.
+    """Save everything that training needs to resume exactly, and everything that serving needs.
 
     Args:
         model: the network in training.
         optimizer: its optimizer.
         epoch: the number of the last complete epoch.
         loss: of that epoch.
-        filepath: where to; written whole or not at all; not a .safetensors, which has no place for all of it.
-        scheduler: a learning-rate scheduler, if there is one.
-        scaler: an AMP GradScaler, if there is one.
+        filepath: written whole or not at all; not a .safetensors, which cannot hold the training state.
+        scheduler: a learning-rate scheduler, if any.
+        scaler: an AMP GradScaler, if any.
         generator: the random generator that orders the data, if it is not torch's own.
         **inference: `metadata`, `model_config`, `classes`, `golden_inputs`, as `save_for_inference` takes them.
 
     Raises:
         CheckpointError: metadata cannot be stored, or the network's logits are NaN.
-        ConfigError: the network carries no model_config and none is given.
+        ConfigError: the network has no model_config and none is given.
 
     Example:
         >>> from simplenet import SimpleNet
@@ -92,19 +92,19 @@ def load_checkpoint_for_training(
     """Restore network, optimizer and random state; training continues with epoch + 1.
 
     Args:
-        model: of the saved architecture; filled in place and moved to `device`, set to train mode.
-        optimizer: over its parameters; its state goes to their device.
+        model: of the saved architecture; loaded in place, moved to `device` and set to train mode.
+        optimizer: over its parameters; its state moves to their device.
         filepath: from `save_checkpoint`.
-        device: where to train.
-        scheduler: filled in place; the checkpoint must have one.
-        scaler: filled in place; the checkpoint must have one.
-        generator: filled in place; the checkpoint must have one.
+        device: for training.
+        scheduler: restored in place; the checkpoint must have one.
+        scaler: restored in place; the checkpoint must have one.
+        generator: restored in place; the checkpoint must have one.
 
     Returns:
         model, optimizer, the last complete epoch, and its loss.
 
     Raises:
-        CheckpointError: one of its kinds; nothing was changed then.
+        CheckpointError: one of its subclasses; nothing is changed.
 
     Example:
         >>> from simplenet import SimpleNet
@@ -144,15 +144,15 @@ def load_checkpoint_for_training(
 
 
 def _stateful(state: Any) -> Any:
-    """A scheduler's state without its functions, which cannot be stored and which a new scheduler has of its own."""
+    """A scheduler's state without its functions, which cannot be stored; a new scheduler has its own."""
     return {name: value for name, value in state.items() if not callable(value)}
 
 
 def _fill(helper: Any, state: Any, key: str, source: str) -> None:
-    """Give a scheduler or a scaler its state; that of a disabled scaler (there was no GPU) is empty and says nothing.
+    """Restore a scheduler or a scaler; the empty state of a disabled scaler (there was no GPU) is ignored.
 
     Raises:
-        CheckpointError: it cannot be its state.
+        CheckpointError: the state does not fit.
     """
     if state == {}:
         return

@@ -1,4 +1,4 @@
-"""The state of every random generator that training draws from, as plain data and back."""
+"""Save and restore the state of every random generator that training uses, as plain data."""
 
 import random
 from collections.abc import Mapping
@@ -41,10 +41,10 @@ def rng_state(generator: torch.Generator | None = None) -> dict[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any], generator: torch.Generator | None, source: str) -> None:
-    """Put back what `rng_state` returned; CUDA's only where there are as many GPUs.
+    """Restore what `rng_state` returned; CUDA's only if the number of GPUs is the same.
 
     Raises:
-        CheckpointError: a part is missing or of another kind; nothing was changed then.
+        CheckpointError: a part is missing or invalid; nothing is changed.
     """
     before = rng_state(generator)
     try:

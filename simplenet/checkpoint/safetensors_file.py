@@ -1,7 +1,7 @@
-"""Checkpoints as .safetensors files: the tensors by their names, everything else as JSON in the header's metadata.
+"""Checkpoints as .safetensors files: the tensors by name, everything else as JSON in the header's metadata.
 
-Format: https://github.com/huggingface/safetensors#format. Other tools see the weights and nothing else; the golden
-samples are bytes in base64.
+Format: https://github.com/huggingface/safetensors#format. Other tools see only the weights; the golden samples are
+stored in base64.
 """
 
 import base64
@@ -44,10 +44,10 @@ def is_safetensors(start: bytes) -> bool:
 
 
 def write_safetensors(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Save the weights, model_config, metadata, classes and golden samples; a training state has no place here.
+    """Save the weights, model_config, metadata, classes and golden samples, but no training state.
 
     Raises:
-        CheckpointError: something in it is not JSON, or a tensor is of a dtype that the format does not have.
+        CheckpointError: an entry is not JSON, or a tensor has a dtype that the format lacks.
     """
     entries = {key: checkpoint[key] for key in (MODEL_CONFIG, METADATA, CLASSES) if key in checkpoint}
     try:
@@ -56,11 +56,11 @@ def write_safetensors(checkpoint: Mapping[str, Any], path: str | os.PathLike[str
             entries[GOLDEN] = {name: _pack(tensor) for name, tensor in checkpoint[GOLDEN].items()}
         metadata = {key: orjson.dumps(value).decode() for key, value in entries.items()}
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: what a {SUFFIX} file keeps must be plain JSON: {error}") from error
+        raise CheckpointError(f"{path}: the entries of a {SUFFIX} file must be plain JSON: {error}") from error
     tensors = checkpoint[MODEL_STATE_DICT]
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # so that all are aligned
     header = _header(names, tensors, metadata, str(path))
-    # Not safetensors' own save_file: killed, it leaves a temporary file of its own behind.
+    # Not safetensors' own save_file: if killed, it leaves a temporary file behind.
     with atomic_write(path) as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for name in names:
@@ -91,7 +91,7 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
         NotACheckpointError: the header is damaged.
     """
     try:
-        import safetensors  # here: a stock TorchServe has none, and archives hold .pt files
+        import safetensors  # here: a stock TorchServe does not have it, and archives hold .pt files
     except ImportError as error:
         raise CheckpointError(f"{path}: reading a {SUFFIX} file needs pip install safetensors") from error
     try:
@@ -101,8 +101,8 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except safetensors.SafetensorError as error:
         truncated = ("incomplete metadata", "invalid header length")  # tensors, or a header, longer than the file
-        kind = TruncatedCheckpointError if any(said in str(error) for said in truncated) else NotACheckpointError
-        raise kind(f"{path}: not a whole .safetensors file: {error}") from error
+        kind = TruncatedCheckpointError if any(text in str(error) for text in truncated) else NotACheckpointError
+        raise kind(f"{path}: not a complete .safetensors file: {error}") from error
     try:
         entries = {key: orjson.loads(header[key]) for key in (MODEL_CONFIG, METADATA, CLASSES, GOLDEN) if key in header}
         require_known_format(entries.get(METADATA), str(path))  # before the form of the golden samples matters

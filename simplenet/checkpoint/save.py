@@ -1,4 +1,4 @@
-"""Save a network for serving, with all that is needed to rebuild it."""
+"""Save a network for serving, with everything needed to rebuild it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -43,16 +43,16 @@ def save_for_inference(
 
     Args:
         model: a SimpleNet, or any network whose constructor takes the fields of its model_config.
-        filepath: where to; written whole or not at all.
-        metadata: plain values to keep (accuracy, dataset, …); the library's own fields are added, among them the
-            content hash of the checkpoint that the network was loaded from, as `parent_hash` unless that is given.
-        model_config: the constructor's arguments, where `model.config` does not carry them.
+        filepath: written whole or not at all.
+        metadata: plain values to keep (accuracy, dataset, …). The library adds its own fields, among them
+            `parent_hash` unless given: the content hash of the checkpoint that the network was loaded from.
+        model_config: the constructor's arguments, if `model.config` does not have them.
         classes: one label per class, in order.
         golden_inputs: `(samples, input_size)` float, real rows to record; random ones by default.
 
     Raises:
         CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
-        ConfigError: the network carries no model_config and none is given.
+        ConfigError: the network has no model_config and none is given.
 
     Example:
         >>> model = SimpleNet(input_size=4, hidden_size=8, num_classes=3)
@@ -113,6 +113,6 @@ def _labels(classes: Sequence[str], expected: int) -> list[str]:
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor on storage of its own size: torch.save writes all that a view looks into, and no more."""
+    """The tensor on storage of its own size: for a view, torch.save would write all of the viewed storage."""
     own = tensor.detach()
     return own if own.untyped_storage().nbytes() == own.nbytes else own.clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""A state_dict and a network: find it in what was read, check that it fits, load it."""
+"""Find a state_dict in a checkpoint, check that it fits a network, load it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class LoadReport:
     """
 
     loaded: tuple[str, ...]  # in the file and the network, in the same shape
-    missing: tuple[str, ...]  # the network's, not in the file: left as they were
-    unexpected: tuple[str, ...]  # the file's, not in the network
-    mismatched: tuple[str, ...]  # in both, of different shapes: left as they were
+    missing: tuple[str, ...]  # in the network, not in the file: unchanged
+    unexpected: tuple[str, ...]  # in the file, not in the network
+    mismatched: tuple[str, ...]  # in both, of different shapes: unchanged
 
     def __str__(self) -> str:
         return (
@@ -36,10 +36,10 @@ class LoadReport:
 
 
 def find_state_dict(checkpoint: Mapping[str, Any], source: str) -> dict[str, torch.Tensor]:
-    """The checkpoint's state_dict; a dict that holds tensors alone is one itself.
+    """The checkpoint's state_dict, or the checkpoint itself if it holds only tensors.
 
     Raises:
-        NotACheckpointError: there is none.
+        NotACheckpointError: there is no state_dict.
     """
     for candidate in (*(checkpoint.get(key) for key in _PLACES), checkpoint):
         if isinstance(candidate, Mapping) and candidate and all(map(_is_weight, candidate.items())):
@@ -50,26 +50,26 @@ def find_state_dict(checkpoint: Mapping[str, Any], source: str) -> dict[str, tor
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str, *, assign: bool = True) -> None:
-    """Give the network its weights, all of them and no others.
+    """Load the weights into the network; there must be one for each of its names and no others.
 
     Args:
-        model: the network, filled in place.
+        model: the network, loaded in place.
         state_dict: its weights.
-        source: what a message calls them.
+        source: their name in messages.
         assign: make them the network's parameters, in their own dtype and without a copy; otherwise copy them into
-            the parameters that are there (which an optimizer may hold).
+            the existing parameters (which an optimizer may hold).
 
     Raises:
         KeyMismatchError: names are missing or unexpected.
         ShapeMismatchError: a weight has another shape.
-        CheckpointError: a weight is of another kind of number.
+        CheckpointError: the dtypes of a weight do not convert (float and integer).
     """
     check_weights(model, state_dict, source)
     model.load_state_dict(dict(state_dict), strict=True, assign=assign)
 
 
 def load_matching(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> LoadReport:
-    """Copy the weights that the network has under the same name in the same shape; say what was left."""
+    """Copy the weights that match the network's in name and shape; report the others."""
     wanted = model.state_dict()
     matching = {n: t for n, t in state_dict.items() if n in wanted and wanted[n].shape == t.shape}
     check_weights(model, {**wanted, **matching}, source)
@@ -83,7 +83,7 @@ def load_matching(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
 
 
 def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
-    """Make sure that `load_weights` will succeed; nothing is changed. Raises what it raises."""
+    """Check that `load_weights` will succeed; nothing is changed. Raises the same errors."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in state_dict]
     unexpected = [name for name in state_dict if name not in wanted]
@@ -105,7 +105,7 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
 
 
 def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int] | None:
-    """The model_config of the SimpleNet that these weights fit, read off their shapes; None if they fit none.
+    """The model_config of the SimpleNet that these weights fit, from their shapes; None if they fit none.
 
     Example:
         >>> from simplenet.model import SimpleNet

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_pretrained_backbone(model: nn.Module, pretrained_path: PathLike, freeze: bool = True) -> nn.Module:
-    """Start a network from another's backbone: `transfer_backbone`, its report logged.
+    """Start a network from another's backbone with `transfer_backbone`, and log its report.
 
     Returns:
         The same network.
@@ -39,12 +39,12 @@ def transfer_backbone(model: nn.Module, pretrained_path: PathLike, freeze: bool 
     """Load every weight that matches in name and shape, except those of the classifier head, which stays new.
 
     Args:
-        model: filled in place; its head (`fc2` of a SimpleNet, else the last layer with weights) may have another size.
+        model: loaded in place; its head (`fc2` of a SimpleNet, else the last layer with weights) may have another size.
         pretrained_path: any file that `safe_load_model` reads.
         freeze: set `requires_grad` to False for the loaded weights, and for no others.
 
     Returns:
-        What was loaded and what was left.
+        What was loaded and what was not.
 
     Raises:
         CheckpointError: the file cannot be read, or nothing in it matches the network.

@@ -1,4 +1,4 @@
-"""Verify a checkpoint that was read, without running code of its own: hash, shapes and golden samples."""
+"""Verify a loaded checkpoint without running foreign code: hash, shapes and golden samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Replay:
     """The golden samples run through the rebuilt network, or why they were not."""
 
     samples: int = 0
-    difference: float = 0.0  # the largest of a logit, as a share of the largest logit
-    skipped: str = ""  # the reason, where they were not run
+    difference: float = 0.0  # the largest difference in a logit, relative to the largest logit
+    skipped: str = ""  # the reason, if they were not run
 
     def __str__(self) -> str:
         return self.skipped or f"{self.samples} samples agree, largest relative difference {self.difference:.2g}"
@@ -30,14 +30,14 @@ class Replay:
 
 @dataclass(frozen=True)
 class Verification:
-    """A checkpoint whose hash, shapes and golden samples match, as far as it has them and they could be checked."""
+    """A checkpoint whose hash, shapes and golden samples match, as far as present and checkable."""
 
     weights: Weights
     replay: Replay
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What the file lacks, each in one line; none where everything could be verified."""
+        """What the file lacks, one line each; empty if everything was verified."""
         return self.weights.findings
 
 
@@ -46,7 +46,7 @@ def verify(checkpoint: dict[str, Any], source: str, model_file: str | None = Non
 
     Args:
         checkpoint: what `read_checkpoint` returned.
-        source: what a message calls it.
+        source: its name in messages.
         model_file: the Python module of the network in an archive; such a network is not rebuilt.
 
     Raises:
@@ -71,15 +71,15 @@ def require_whole(source: str, findings: Sequence[str]) -> None:
     """
     if findings:
         raise NotACheckpointError(
-            f"{source}: {'; '.join(findings)}; make a whole checkpoint of it with simplenet repair"
+            f"{source}: {'; '.join(findings)}; make a complete checkpoint of it with simplenet repair"
         )
 
 
 def verified_parts(checkpoint: Mapping[str, Any], source: str) -> tuple[dict[str, torch.Tensor], Any, dict[str, Any]]:
-    """The state_dict, whose hash was verified, the model_config and the metadata of a checkpoint that has them all.
+    """The state_dict (its hash verified), model_config and metadata of a checkpoint.
 
     Raises:
-        CheckpointError: one is missing, or the weights are not the ones that were saved.
+        CheckpointError: one of them is missing, or the weights are not the ones that were saved.
     """
     state_dict, config, metadata = required_entries(checkpoint, source, MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
     if not isinstance(metadata, dict) or not isinstance(metadata.get(CONTENT_HASH), str):

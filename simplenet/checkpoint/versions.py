@@ -1,4 +1,4 @@
-"""Versions of a network side by side: saved under names of their own, listed by age."""
+"""Versions of a network side by side: saved under distinct names, listed by age."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class Version:
     """One line of a listing."""
 
     file: str  # a path, or s3://bucket/key
-    date: str  # ISO 8601, UTC: when it was saved, or else when the file was last written
-    hash8: str | None  # the content hash that the file carries, shortened
-    parent8: str | None  # that of the checkpoint it came from
-    accuracy: Any  # as the metadata has it
+    date: str  # ISO 8601, UTC: when it was saved, or when the file was last written
+    hash8: str | None  # the content hash in the file, shortened
+    parent8: str | None  # the same of its parent checkpoint
+    accuracy: Any  # from the metadata
     error: str | None = None  # why the file cannot be read
 
 
@@ -37,13 +37,13 @@ def save_versioned_model(
 ) -> str:
     """Save a network for serving as `<save_dir>/model_<timestamp>_<hash8>.pt`, whole or not at all.
 
-    The timestamp is UTC to the second, the eight hexadecimal digits begin the content hash. The same weights saved
-    twice within a second are one version, with the later metadata.
+    The timestamp is UTC to the second; hash8 is the first eight hexadecimal digits of the content hash. The same
+    weights saved twice within a second are one version, with the later metadata.
 
     Args:
         model: the network; the checkpoint that it was loaded from becomes its `parent_hash`.
         metadata: plain values to keep (accuracy, dataset, …).
-        save_dir: a folder, made if missing, or `s3://bucket/folder`.
+        save_dir: a folder, created if missing, or `s3://bucket/folder`.
         **inference: `model_config`, `classes`, `golden_inputs`, as `save_for_inference` takes them.
 
     Returns:
@@ -51,7 +51,7 @@ def save_versioned_model(
 
     Raises:
         CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
-        ConfigError: the network carries no model_config and none is given.
+        ConfigError: the network has no model_config and none is given.
         StorageError: the file cannot be stored at the address.
 
     Example:
@@ -73,8 +73,8 @@ def save_versioned_model(
 def list_versions(folder: PathLike) -> list[Version]:
     """Every checkpoint and archive in a folder, at any depth, the oldest first.
 
-    A damaged file is listed with what is wrong. The hashes are read, not verified: nothing but the metadata of a
-    local checkpoint is read. An object of S3 is fetched whole.
+    A damaged file is listed with its error. The hashes are read, not verified: of a local checkpoint only the metadata
+    is read. An S3 object is downloaded completely.
 
     Raises:
         StorageError: the folder cannot be listed.
@@ -115,7 +115,7 @@ def _version(file: StoredFile) -> Version:
 
 
 def _utc(timestamp: Any) -> str | None:
-    """The timestamp in the form of a listing; None if it is none. Without a time zone it is taken for UTC."""
+    """The timestamp as a listing shows it; None if invalid. Without a time zone it counts as UTC."""
     try:
         moment = datetime.fromisoformat(timestamp)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -1,4 +1,4 @@
-"""Read the weights of any file that holds some, and note what it lacks."""
+"""Read the weights of any file that holds some, and list what it lacks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,34 +16,33 @@ from simplenet.paths import PathLike
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds, under the bare network's names."""
+    """The contents of a file, with the weights under the bare network's names."""
 
     source: str
     state_dict: dict[str, torch.Tensor]
-    model_config: dict[str, Any] | None  # stored, or else inferred from the shapes
-    checkpoint: dict[str, Any]  # all that was in the file, as it was
-    stored_name: str | None  # the file's name for the first weight, where it is not the bare network's
-    findings: tuple[str, ...]  # what is missing or unusual, each in one line
+    model_config: dict[str, Any] | None  # stored, or inferred from the shapes
+    checkpoint: dict[str, Any]  # the contents of the file, unchanged
+    stored_name: str | None  # the file's name for the first weight, if the bare network has another
+    findings: tuple[str, ...]  # what is missing or unusual, one line each
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The stored metadata, or none."""
+        """The stored metadata, or an empty dict."""
         metadata = self.checkpoint.get(METADATA)
         return metadata if isinstance(metadata, dict) else {}
 
 
 def read_weights(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> Weights:
-    """Read the weights of any file that holds some, and note what is missing or unusual; `mapped` as for
-    `read_checkpoint`.
+    """Read the weights of any file, and list what is missing or unusual; `mapped` as for `read_checkpoint`.
 
     Raises:
-        CheckpointError: the file cannot be read, holds no weights, or they do not match the hash it carries.
+        CheckpointError: the file cannot be read, holds no weights, or its weights do not match its hash.
     """
     return weights_in(read_checkpoint(path, device, mapped=mapped), str(path))
 
 
 def weights_in(checkpoint: dict[str, Any], source: str) -> Weights:
-    """`read_weights` of a file that was read already."""
+    """`read_weights` for a file that is already read."""
     stored = find_state_dict(checkpoint, source)
     findings = []
     metadata = checkpoint.get(METADATA)

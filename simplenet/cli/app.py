@@ -1,4 +1,4 @@
-"""The `simplenet` command: every verb by its name, and how a failure ends it."""
+"""The `simplenet` command: its verbs, and how it reports an error."""
 
 import sys
 
@@ -23,7 +23,7 @@ app.command(name="list")(list_)
 
 
 def main() -> None:
-    """Run the command; a refusal is one line and exit code 1."""
+    """Run the command; an error is one line and exit code 1."""
     try:
         app()
     except SimpleNetError as error:

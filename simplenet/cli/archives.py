@@ -1,12 +1,11 @@
 """The verb that packs."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from simplenet.archive.profile import DEFAULT_PROFILE
-from simplenet.cli.options import Profile
+from simplenet.cli.options import ModelFile, Profile
 from simplenet.paths import MODEL_STORE
 from simplenet.settings import DEFAULT_MODEL_NAME
 
@@ -19,7 +18,7 @@ def archive(
         MODEL_STORE
     ),
     profile: Profile = DEFAULT_PROFILE,
-    model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network.")] = None,
+    model_file: ModelFile = None,
     model_class: Annotated[str | None, typer.Option(help="The class in --model-file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing archive.")] = False,
 ) -> None:

@@ -1,13 +1,12 @@
-"""The verbs that look at checkpoints, compare them, and write others: inspect, list, diff, certify, repair."""
+"""The verbs that read, compare and rewrite checkpoints: inspect, list, diff, certify, repair."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from simplenet.cli import tables
-from simplenet.cli.options import AsJson, console
+from simplenet.cli.options import AsJson, ModelFile, console
 from simplenet.errors import ConfigError
 
 
@@ -15,7 +14,7 @@ def inspect(
     file: Annotated[str, typer.Argument(help="A checkpoint or a .mar: a path or an s3:// address.")],
     as_json: AsJson = False,
 ) -> None:
-    """Verify and describe a checkpoint or a .mar; nothing from it is executed."""
+    """Verify and describe a checkpoint or a .mar without running its code."""
     from simplenet.checkpoint.verify import require_whole
     from simplenet.inspection import describe
     from simplenet.storage import local_copy
@@ -45,7 +44,7 @@ def list_(
 
 def diff(
     a: Annotated[str, typer.Argument(help="A checkpoint or a .mar: a path or an s3:// address.")],
-    b: Annotated[str, typer.Argument(help="Another one.")],
+    b: Annotated[str, typer.Argument(help="The file to compare it with.")],
     as_json: AsJson = False,
 ) -> None:
     """Compare two checkpoints: config, metadata and, layer by layer, how far the weights moved."""
@@ -64,11 +63,11 @@ def diff(
 
 
 def certify(
-    file: Annotated[str, typer.Argument(help="A checkpoint: a path or an s3:// address; gets the table.")],
-    model_file: Annotated[Path | None, typer.Option(help="A Python module with your own network; it is run.")] = None,
+    file: Annotated[str, typer.Argument(help="A checkpoint: a path or an s3:// address; it is updated.")],
+    model_file: ModelFile = None,
     model_class: Annotated[str, typer.Option(help="The class in --model-file.")] = "",
 ) -> None:
-    """Measure how exact a checkpoint's logits are against float64, and keep the table in its metadata."""
+    """Measure how exact a checkpoint's logits are against float64, and store the table in its metadata."""
     from simplenet.checkpoint.certify import certify as measure
     from simplenet.model_file import load_network
     from simplenet.storage import is_remote, local_copy, upload
@@ -84,15 +83,15 @@ def certify(
 def repair(
     source: Annotated[str, typer.Argument(help="Any file with weights: .pt, .safetensors, .mar; never changed.")],
     target: Annotated[str, typer.Argument(help="The checkpoint to write: .pt or .safetensors.")],
-    model_config: Annotated[str | None, typer.Option(help="JSON, where the weights fit no SimpleNet.")] = None,
+    model_config: Annotated[str | None, typer.Option(help="JSON, if the weights fit no SimpleNet.")] = None,
 ) -> None:
-    """Make a whole checkpoint of a file that lacks something, or convert it."""
-    from simplenet.checkpoint.repair import repair as make_whole
+    """Turn an incomplete file into a complete checkpoint, or convert it."""
+    from simplenet.checkpoint.repair import repair as write_complete
     from simplenet.storage import local_copy, local_output
 
     config = _json_object(model_config) if model_config else None
     with local_copy(source) as path, local_output(target) as output:
-        repairs = make_whole(path, output, config)
+        repairs = write_complete(path, output, config)
     typer.echo(f"wrote {target}: " + ("; ".join(repairs) or "nothing to repair"))
 
 

@@ -1,4 +1,4 @@
-"""Standard output whose reader may leave."""
+"""Standard output whose reader may close it."""
 
 import io
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Output(io.FileIO):
-    """Standard output whose reader may leave (`| head -1`) without that being an error."""
+    """Standard output whose reader may close it (`| head -1`) without an error."""
 
     def write(self, data: Any) -> int:
         try:
@@ -19,7 +19,7 @@ class _Output(io.FileIO):
 
 @contextmanager
 def lasting_output() -> Iterator[None]:
-    """What the body prints is lost, and nothing worse, once nobody reads it."""
+    """Once nobody reads it, the body's output is dropped without an error."""
     before = sys.stdout
     if before is None:  # closed from the start
         yield

@@ -11,7 +11,7 @@ from simplenet.cli.options import Port, console
 from simplenet.cli.output import lasting_output
 from simplenet.cli.progress import train_with_progress
 from simplenet.paths import MODEL_STORE, resource
-from simplenet.settings import DEFAULT_PORT, check_settings
+from simplenet.settings import DEFAULT_MODEL_NAME, DEFAULT_PORT, check_settings
 from simplenet.signals import signals_interrupt
 
 if TYPE_CHECKING:
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 def serve(
     port: Port = DEFAULT_PORT,
     host: Annotated[
-        str, typer.Option(help="Address of predictions; the other ports stay on this machine.")
+        str, typer.Option(help="Address for predictions; the other ports stay on this machine.")
     ] = "127.0.0.1",
     model_store: Annotated[str, typer.Option(help="Folder or s3://bucket/prefix of .mar files, all served.")] = str(
         MODEL_STORE
     ),
     checkpoint: Annotated[str | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one a GPU, or one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one per GPU, or one.")] = None,
     profile: Annotated[str | None, typer.Option(help="throughput or latency, instead of the archive's own.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once it is ready.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the server is ready.")] = False,
 ) -> None:
-    """Start a server and wait until its models answer. With no archive in the store it trains the sample model."""
+    """Start a server and wait until its models are ready. If the model store is empty, train the sample model first."""
     with signals_interrupt(), lasting_output():
         from simplenet.server import new_run_dir, started, wait_until_ready
         from simplenet.server.model_store import collect_archives, is_empty, require_writable, verified_samples
@@ -49,11 +49,11 @@ def serve(
             with started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
                 typer.echo(running.memory)
                 with console.status("starting TorchServe …"):
-                    samples = verified_samples(archives, run_dir)  # meanwhile Java comes up
+                    samples = verified_samples(archives, run_dir)  # while Java starts
                     wait_until_ready(running)
                 if not detach:
                     _stay(running, samples)
-        _announce(running, samples)  # detached: from here on nothing ends it but `stop`
+        _announce(running, samples)  # detached: from here on only `stop` ends it
 
 
 def stop(port: Port = DEFAULT_PORT) -> None:
@@ -71,15 +71,15 @@ def predict(
     url: Annotated[
         str, typer.Option(help="The server, or a model's address on it.")
     ] = f"http://127.0.0.1:{DEFAULT_PORT}",
-    model: Annotated[str, typer.Option(help="The model's name, where --url names only the server.")] = "simplenet",
+    model: Annotated[str, typer.Option(help="The model's name, if --url names only the server.")] = DEFAULT_MODEL_NAME,
     top_k: Annotated[int, typer.Option(help="Classes per row, the most probable first.")] = 1,
 ) -> None:
-    """Ask a running server what is in these files."""
-    from simplenet.client.predict import predict as ask
+    """Send files to a running server and print its predictions."""
+    from simplenet.client.predict import predict as request_predictions
 
     address = url.rstrip("/") if "/predictions/" in url else f"{url.rstrip('/')}/predictions/{model}"
-    answers = [(str(file), ask(address, file, top_k)) for file in files]
-    console.print(tables.of_predictions(answers))
+    predicted = [(str(file), request_predictions(address, file, top_k)) for file in files]
+    console.print(tables.of_predictions(predicted))
 
 
 def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
@@ -87,7 +87,7 @@ def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
     from simplenet.server import wait_for_end
 
     try:
-        _announce(server, samples)  # within: who reads "ready" may send the signal at once
+        _announce(server, samples)  # inside the try: a caller that reads "ready" may send a signal at once
         wait_for_end(server)
     except KeyboardInterrupt:
         typer.echo("stopping")
@@ -95,7 +95,7 @@ def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
 
 
 def _make_sample(model_store: Path, run_dir: Path) -> None:
-    """Train the sample model and archive it as 'simplenet'; its checkpoint lies in the run directory meanwhile."""
+    """Train the sample model and archive it as 'simplenet'; its checkpoint is in the run directory meanwhile."""
     from simplenet.archive import create_archive
     from simplenet.training.data import load_data
     from simplenet.training.run import fresh
@@ -106,13 +106,13 @@ def _make_sample(model_store: Path, run_dir: Path) -> None:
     accuracy = train_with_progress(run)
     run.save(file)
     typer.echo(f"held-out accuracy {accuracy:.4f} on {len(run.data.test_rows)} rows")
-    made = create_archive(file, export_path=model_store)
+    packed = create_archive(file, export_path=model_store)
     file.unlink()
-    typer.echo(f"wrote {made}")
+    typer.echo(f"wrote {packed}")
 
 
 def _announce(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
-    """Print the URL and a curl line for each model that works as pasted."""
+    """Print the URL and, for each model, a curl command that works when pasted."""
     typer.echo(f"ready {server.url} (workers: {server.workers} a model, logs: {server.logs})")
     for name, (content_type, file) in samples.items():
         body = shlex.quote(f"@{file}")

@@ -1,4 +1,4 @@
-"""What the command shows: tables for people, JSON for programs."""
+"""The output of the command: tables for people, JSON for programs."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def as_json(value: Any) -> str:
-    """Indented JSON; the standard library's, for metadata may hold numbers of any size."""
+    """Indented JSON, from the standard library, because metadata may hold integers of any size."""
     return json.dumps(value, indent=2, default=_plain)
 
 
 def of_description(description: "Description") -> Table:
-    """A description, one line an entry."""
+    """A description, one line per entry."""
     table = Table(show_header=False)
     for key, value in _flatten(description.to_dict()):
         table.add_row(escape(key), escape(value))
@@ -40,7 +40,7 @@ def of_predictions(predicted: Sequence[tuple[str, list[dict[str, Any]]]]) -> Tab
 
 
 def of_versions(versions: Sequence["Version"], folder: str) -> Table:
-    """A listing, one line a file; `folder` is left out of the names."""
+    """A listing, one line per file; `folder` is left out of the names."""
     damaged = any(version.error for version in versions)
     table = Table("date (UTC)", Column("file", overflow="fold"), "version", "parent", "accuracy")
     if damaged:

@@ -36,12 +36,12 @@ def train(
     relabel: Annotated[str, typer.Option(help="A new label for each class, such as even,odd,even,odd,…")] = "",
     save_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Every N epochs save all that --resume needs, in a folder named after --output."),
+        typer.Option(min=1, help="Every N epochs save what --resume needs, in a folder named after --output."),
     ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="Of those, keep the last K and the best.")] = KEEP,
+    keep: Annotated[int, typer.Option(min=1, help="Keep the last K of these checkpoints and the best.")] = KEEP,
     resume: Annotated[str | None, typer.Option(help="Continue from this checkpoint or .mar.")] = None,
     source: Annotated[str | None, typer.Option("--from", help="Start from this network's backbone.")] = None,
-    freeze_backbone: Annotated[bool, typer.Option("--freeze-backbone", help="Train the head alone.")] = False,
+    freeze_backbone: Annotated[bool, typer.Option("--freeze-backbone", help="Train only the head.")] = False,
 ) -> None:
     """Train SimpleNet on an IDX folder and save a checkpoint for serving."""
     from simplenet.storage import local_copy, local_output
@@ -80,10 +80,10 @@ def train(
 def checkpoint_folder(output: str) -> Path:
     """The folder in which a run saves its checkpoints: named after its output, and always on this machine.
 
-    Beside a local output; in `models` for a remote one, because a run saves often and only its result is uploaded.
+    It is beside a local output, and in `models` for a remote one: a run saves often, and only its result is uploaded.
 
     Raises:
-        ConfigError: the output's name has no ending that would tell the file from the folder.
+        ConfigError: the output's name has no suffix to tell the file from the folder.
 
     Example:
         >>> print(checkpoint_folder("runs/digits.pt"), checkpoint_folder("s3://bucket/2026/digits.pt"))
@@ -98,7 +98,7 @@ def checkpoint_folder(output: str) -> Path:
 
 
 def _save_plan(output: str, save_every: int, keep: int, options: dict[str, str]) -> SavePlan:
-    """The plan, with the command that would start the run again: of the other options, those that are not empty."""
+    """The plan, with the command that starts the run again; empty options are left out."""
     options = {**options, "--output": output, "--save-every": str(save_every), "--keep": str(keep)}
     words = [word for option, value in options.items() if value for word in (option, value)]
     return SavePlan(checkpoint_folder(output), save_every, keep, shlex.join(["simplenet", "train", *words]))

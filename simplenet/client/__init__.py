@@ -1,4 +1,4 @@
-"""Ask a server for predictions; needs neither torch nor TorchServe."""
+"""Request predictions from a server; needs neither torch nor TorchServe."""
 
 from simplenet.client.predict import predict
 

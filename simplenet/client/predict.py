@@ -1,6 +1,5 @@
-"""Ask a server for predictions."""
+"""Request predictions from a server."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +7,24 @@ import requests
 
 from simplenet.errors import ClientError
 from simplenet.media_types import BY_SUFFIX
+from simplenet.paths import PathLike
 
 
-def predict(url: str, file: str | os.PathLike[str], top_k: int = 1, timeout_s: float = 30.0) -> list[dict[str, Any]]:
-    """Send one file; one prediction per row comes back.
+def predict(url: str, file: PathLike, top_k: int = 1, timeout_s: float = 30.0) -> list[dict[str, Any]]:
+    """Send one file and return one prediction per row.
 
     Args:
         url: of the model, for example `http://127.0.0.1:8080/predictions/simplenet`.
         file: `.png`, `.jpg`, `.jpeg`, `.npy` or `.json`.
         top_k: classes per row, the most probable first.
         timeout_s: seconds to wait for the response.
+
+    Returns:
+        For each row its `label`, `index` and `probability`, and with `top_k` above 1 a list `top_k` of the same.
+
+    Example:
+        >>> predict("http://127.0.0.1:8080/predictions/simplenet", "data/digit.png")  # doctest: +SKIP
+        [{'label': '7', 'index': 7, 'probability': 0.9973}]
 
     Raises:
         ClientError: the file cannot be sent, the server does not respond, or refuses the request.
@@ -35,14 +42,14 @@ def predict(url: str, file: str | os.PathLike[str], top_k: int = 1, timeout_s: f
     except ValueError as error:  # requests cannot parse it as an address
         raise ClientError(f"url: expected http://host:port, found {url!r}") from error
     except requests.RequestException as error:
-        raise ClientError(f"{url}: no answer: {_reason(error)}; is the server running?") from error
+        raise ClientError(f"{url}: no response: {_reason(error)}; is the server running?") from error
     if not response.ok:
         raise ClientError(f"{path}: {response.status_code}: {_message(response)}")
     return _predictions(response, url)
 
 
 def _predictions(response: requests.Response, url: str) -> list[dict[str, Any]]:
-    """What the server predicted; a response of another form comes from another server."""
+    """The predictions in the response; a response of another form comes from another kind of server."""
     try:
         predictions: list[dict[str, Any]] = response.json()["predictions"]
         entries = [entry for row in predictions for entry in (row, *row.get("top_k", ()))]

@@ -1,4 +1,4 @@
-"""What runs beside TorchServe: start it, wait until it is ready, stop it."""
+"""Start TorchServe, wait until it is ready, stop it."""
 
 from simplenet.server.lifecycle import start, started, stop, stop_server, wait_for_end
 from simplenet.server.model_store import collect_archives, verified_samples

@@ -1,18 +1,18 @@
-"""TorchServe 0.12's Java frontend with three constants changed that no setting reaches, and one class of our own.
+"""Change three constants of TorchServe 0.12's Java frontend that no setting reaches, and add one class.
 
-Nothing of it is rebuilt or kept: `serve` copies three classes out of the installed model-server.jar into the run
-directory, changes a constant in each, and puts them in front of the jar on the class path. Each class is known by its
-SHA-256; where one differs, or when SIMPLENET_FRONTEND is "stock", the frontend stays as it is. What each change is
-worth is in docs/performance.md.
+The jar is not rebuilt: `serve` copies three classes from the installed model-server.jar into the run directory, changes
+a constant in each, and puts them before the jar on the class path. Each class is identified by its SHA-256; if one
+differs, or if SIMPLENET_FRONTEND is "stock", the frontend runs unchanged. docs/performance.md has the effect of each
+change.
 
-The class of our own, java/BodyBudgetedAggregator, limits how many bytes of bodies the frontend holds; TorchServe can
-only limit how many requests wait, whether they are of 3 KB or of 16 MB. After a change to the source:
+The added class, java/BodyBudgetedAggregator, limits the bytes of request bodies that the frontend holds; TorchServe can
+only limit the number of waiting requests, whether of 3 KB or of 16 MB. After a change to its source:
 
     javac --release 11 -g:none -cp .venv/lib/python3*/site-packages/ts/frontend/model-server.jar \
         -d /tmp/classes simplenet/server/java/BodyBudgetedAggregator.java
     cp /tmp/classes/simplenet/server/frontend/*.class simplenet/server/java/
 
-The form of a class file: https://docs.oracle.com/javase/specs/jvms/se17/html/jvms-4.html
+The class file format: https://docs.oracle.com/javase/specs/jvms/se17/html/jvms-4.html
 """
 
 import hashlib
@@ -39,8 +39,8 @@ class Change:
     new: bytes
 
 
-# Model waits for the rest of a batch in microseconds instead of milliseconds. A maxBatchDelay of 1, the least there is
-# (0 stands for 100), then is what it means to be: a lone request does not wait a millisecond for nobody.
+# Model waits for the rest of a batch in microseconds instead of milliseconds. With a maxBatchDelay of 1, the minimum
+# (0 means 100), a lone request then does not wait a millisecond for nothing.
 LEAST_DELAY = Change(
     "org/pytorch/serve/wlm/Model.class",
     "7c5523f1fe77fe79aa32665469e17725e70518692abcf4987989ef72f10d4cff",
@@ -49,15 +49,15 @@ LEAST_DELAY = Change(
 )
 CHANGES = (
     LEAST_DELAY,
-    # ModelServer reads 4,096 bytes of a request at a time: 16,384. Not more, for each read takes a whole buffer, and
-    # up to 1,024 of them hold a body as it arrives: 16 MiB for a client that sends it in crumbs.
+    # ModelServer reads 16,384 bytes of a request at a time instead of 4,096. Not more, because each read takes a full
+    # buffer and up to 1,024 of them hold an arriving body: 16 MiB for a client that sends it in tiny pieces.
     Change(
         "org/pytorch/serve/ModelServer.class",
         "779d0df5bfc17c5ad09ac46d63d9a017d48a4cd68c1b7464de914d3cb40190b9",
         b"\x11\x10\x00\xb7",  # sipush 4096, invokespecial (FixedRecvByteBufAllocator)
         b"\x11\x40\x00\xb7",
     ),
-    # The pipeline of a connection gets our aggregator of bodies instead of netty's, of which ours is a subclass.
+    # A connection's pipeline gets BodyBudgetedAggregator instead of its superclass, netty's aggregator.
     Change(
         "org/pytorch/serve/ServerInitializer.class",
         "096cdc16ec94359c5bafd0fddf4443e3d9a8c7656863d0b57bf1586fd2f8f700",
@@ -73,8 +73,8 @@ def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
 
     Args:
         home: the installed `ts` package.
-        run_dir: of the server; its folder `frontend` takes the changed classes.
-        least_delay: every model asks for a maxBatchDelay of 1; a longer one keeps its unit for all of them.
+        run_dir: of the server; the changed classes go into its folder `frontend`.
+        least_delay: whether every model has a maxBatchDelay of 1; otherwise the delays of all stay in milliseconds.
 
     Raises:
         ServerError: the jar cannot be read.
@@ -88,7 +88,7 @@ def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise ServerError(f"{home / 'frontend' / JAR}: not TorchServe's frontend: {error}") from error
     if any(hashlib.sha256(content).hexdigest() != change.sha256 for change, content in classes.items()):
-        return jars  # of another version: what these bytes mean there is not known
+        return jars  # another version, where these bytes may mean something else
     if not least_delay:
         del classes[LEAST_DELAY]
     for change, content in classes.items():
@@ -101,7 +101,7 @@ def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
 
 
 def in_use(run_dir: Path) -> str:
-    """Which classes of the frontend run after `class_path` was called: as the workers log it."""
+    """Which classes of the frontend run, as the workers log it; call it after `class_path`."""
     folder = run_dir / "frontend"
     if not folder.is_dir():
         return "stock"
@@ -109,5 +109,5 @@ def in_use(run_dir: Path) -> str:
 
 
 def limits_bodies(run_dir: Path) -> bool:
-    """Whether the frontend keeps to a budget for the bodies it holds, after `class_path` was called."""
+    """Whether the frontend enforces a budget for request bodies; call it after `class_path`."""
     return (run_dir / "frontend" / AGGREGATOR).is_file()

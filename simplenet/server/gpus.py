@@ -4,7 +4,7 @@ import subprocess
 
 from simplenet.settings import VISIBLE_GPUS
 
-_TIMEOUT_S = 30.0  # on a machine of eight GPUs without the persistence daemon nvidia-smi takes seconds
+_TIMEOUT_S = 30.0  # with eight GPUs and no persistence daemon, nvidia-smi takes seconds
 
 
 def count_gpus() -> int:

@@ -1,7 +1,7 @@
-"""Start a TorchServe of one's own and stop it, leaving nothing behind.
+"""Start a TorchServe and stop it, leaving nothing behind.
 
-Every server lives in a run directory named after its port: configuration, temp directory, sockets, logs. So two
-servers share one machine, and `stop` finds the one it means.
+Every server has a run directory named after its port: configuration, temp directory, sockets, logs. So several servers
+can share a machine, and `stop` finds the right one.
 """
 
 import subprocess
@@ -39,15 +39,15 @@ def start(
     host: str = "127.0.0.1",
     workers: int | None = None,
 ) -> Server:
-    """Start TorchServe with these archives; it is not yet ready.
+    """Start TorchServe with these archives, without waiting until it is ready.
 
     Args:
         archives: model name to the .mar file.
         run_dir: from `new_run_dir`.
         lock: descriptor of the lock on `run_dir`, from `new_run_dir`; the server holds it as long as it runs.
-        port: of predictions; management, metrics and the two gRPC ports follow it.
+        port: for predictions; management, metrics and the two gRPC ports follow it.
         host: the address that predictions are served on.
-        workers: for each model; by default one a GPU, or one on the CPU.
+        workers: per model; by default one per GPU, or one on the CPU.
 
     Raises:
         ServerError: Java is missing, a port is taken, or the server cannot be started.
@@ -79,7 +79,7 @@ def start(
 
 
 def _spawn(command: Sequence[str], run_dir: Path, environment: Mapping[str, str], lock: int | None) -> int:
-    """Start the frontend in a session of its own: Ctrl-C does not reach it, and its process group has every worker.
+    """Start the frontend in its own session: Ctrl-C does not reach it, and its process group has every worker.
 
     Returns:
         Its pid.
@@ -93,10 +93,10 @@ def _spawn(command: Sequence[str], run_dir: Path, environment: Mapping[str, str]
 
 @contextmanager
 def started(archives: Mapping[str, Path], **options: Any) -> Iterator[Server]:
-    """`start`, and whatever ends the body early (within `signals_interrupt` also a signal) stops the server."""
+    """`start` a server, and stop it if the body raises (within `signals_interrupt`, also on a signal)."""
     server: Server | None = None
     try:
-        with signals_deferred():  # while the process is being made it cannot be named, nor stopped
+        with signals_deferred():  # until `start` returns, the process could not be stopped
             server = start(archives, **options)
         yield server
     except BaseException:
@@ -107,10 +107,10 @@ def started(archives: Mapping[str, Path], **options: Any) -> Iterator[Server]:
 
 
 def stop(port: int) -> bool:
-    """Stop the server on `port`; false if it had died, and what it left was removed.
+    """Stop the server on `port`; if it had died, remove its files and return False.
 
     Raises:
-        ServerError: there is none, or one is just being started.
+        ServerError: there is none, or one is starting.
     """
     server = find(port)
     if server.process() is not None:
@@ -122,7 +122,7 @@ def stop(port: int) -> bool:
 
 
 def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """End the frontend and all its workers; the logs stay."""
+    """End the frontend and all its workers; keep the logs."""
     frontend = server.process()
     if frontend is not None:
         members = processes.family(frontend)
@@ -136,7 +136,7 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
 
 
 def wait_for_end(server: Server) -> None:
-    """Wait until the server ends by itself; Ctrl-C gets through.
+    """Wait until the server ends by itself; Ctrl-C interrupts the wait.
 
     Raises:
         ServerError: it ended.

@@ -1,10 +1,10 @@
-"""How much memory there is, and how Java and the bodies of requests share it.
+"""How much memory is available, and how Java and the bodies of requests share it.
 
 What a large body costs, as a multiple of its size; measured with bodies of 12.8 MB:
 
-- direct memory: 1 as it arrives, 1 as its batch is written to the worker's socket
-- heap: 1 as it waits, 2 as its batch is put together in a buffer that grows by copying
-- the worker: 3, for its buffer doubles, by copying too
+- direct memory: 1 while it arrives, 1 while its batch is written to the worker's socket
+- heap: 1 while it waits, 2 while its batch is assembled in a buffer that grows by copying
+- the worker: 3, because its buffer doubles by copying
 """
 
 import re
@@ -24,7 +24,7 @@ LARGEST_BUDGET = 1 * GIB  # for bodies: 64 of 16 MiB
 SHIPPED_REQUEST_SIZE = 16 * MIB  # max_request_size in config.properties
 
 _SERVE = 200 * MIB  # `simplenet serve` itself
-_JAVA = 130 * MIB  # beside heap and direct memory
+_JAVA = 130 * MIB  # besides heap and direct memory
 _WORKER = 240 * MIB  # on the CPU, its model loaded
 _FIRST_HEAP = 128 * MIB
 _SMALL_HEAP = 96 * MIB  # for requests too small to be charged to the budget
@@ -33,14 +33,14 @@ _HEAP_PER_BODY = 3
 _DIRECT_PER_BODY = 2
 _WORKER_PER_BODY = 3
 _LEAST_BUDGET = MIB
-_SPARE = 10  # one part in so many stays free, for the kernel's socket buffers among others
+_SPARE = 10  # a tenth stays free, for the kernel's socket buffers among others
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
-_UNLIMITED = 1 << 60  # cgroup v1 says "no limit" by a number like that
+_UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number of this size
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What was chosen, in bytes."""
+    """The chosen sizes, in bytes."""
 
     offered: int
     heap: int
@@ -48,7 +48,7 @@ class MemoryPlan:
     budget: int  # for all large bodies that the frontend holds at once
     max_request_size: int
     lowered: bool = False  # max_request_size, so that one body fits
-    enforced: bool = True  # the frontend keeps to the budget; a stock one does not
+    enforced: bool = True  # the frontend enforces the budget; a stock one does not
 
     def __str__(self) -> str:
         """One line for the user."""
@@ -65,7 +65,7 @@ class MemoryPlan:
         )
 
     def java_options(self) -> list[str]:
-        """The options of Java that say so; options of the user's own after them win."""
+        """The options of Java for these sizes; the user's own options come later and override them."""
         return [
             f"-Xms{min(self.heap, _FIRST_HEAP) // MIB}m",
             f"-Xmx{self.heap // MIB}m",
@@ -75,12 +75,12 @@ class MemoryPlan:
 
 
 def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> MemoryPlan:
-    """Share the memory out.
+    """Divide the memory.
 
     Args:
         offered: bytes.
         workers: of all models together.
-        config: config.properties; a heap or direct memory in its `vmargs`, and a `max_request_size` that is not the
+        config: config.properties; a heap or direct memory in its `vmargs`, and a `max_request_size` other than the
             shipped one, are kept.
     """
     per_body = _HEAP_PER_BODY + _DIRECT_PER_BODY + _WORKER_PER_BODY
@@ -99,14 +99,14 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> Memory
 
 
 def offered_bytes(root: Path = Path("/"), address_space: int | None = None) -> int:
-    """The memory that this process and those it starts may use: the least of all limits on them.
+    """The memory that this process and its children may use: the smallest of all limits on them.
 
     Args:
         root: of the file system with /proc and /sys.
-        address_space: the limit on it, by default this process's (`ulimit -v`); negative means none.
+        address_space: its limit, by default this process's (`ulimit -v`); negative means none.
 
     Raises:
-        SettingError: SIMPLENET_MEMORY is no size.
+        SettingError: SIMPLENET_MEMORY is not a size.
     """
     if given := MEMORY.read():
         if not (size := parse_size(given)):
@@ -120,7 +120,7 @@ def offered_bytes(root: Path = Path("/"), address_space: int | None = None) -> i
 
 
 def parse_size(text: str) -> int:
-    """Bytes from a size as Java writes it; 0 where it is none.
+    """Bytes from a size as Java writes it; 0 if it is not a size.
 
     Example:
         >>> parse_size("1500m"), parse_size("2G"), parse_size("much")
@@ -143,9 +143,9 @@ def _physical(root: Path) -> Iterator[int]:
 
 
 def _cgroup_limits(root: Path) -> Iterator[int]:
-    """The limits of this process's cgroup and of those above it; in a container the mount may begin in their midst.
+    """The limits of this process's cgroup and its parents; in a container the mount may begin at one of them.
 
-    The form of /proc/self/cgroup: https://man7.org/linux/man-pages/man7/cgroups.7.html
+    The format of /proc/self/cgroup: https://man7.org/linux/man-pages/man7/cgroups.7.html
     """
     groups = root / "proc/self/cgroup"
     for line in groups.read_text().splitlines() if groups.is_file() else ():

@@ -1,6 +1,6 @@
-"""The model store: the archives a server will serve, whether they are sound, and a request that each of them answers.
+"""The model store: collect the archives to serve, verify them, and find a sample request for each.
 
-Torch, whose import takes seconds, is imported where it is needed: the archives are verified while TorchServe starts.
+Torch, whose import takes seconds, is imported inside functions: the archives are verified while TorchServe starts.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,9 @@ from simplenet.archive import Archive, create_archive, read_archive
 from simplenet.archive.profile import DEFAULT_PROFILE, with_profile
 from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
+from simplenet.media_types import JSON, PNG
 from simplenet.paths import PathLike, resource
+from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
 SAMPLE_DIGIT = "data/digit.png"  # a real 7
@@ -23,46 +25,46 @@ SAMPLE_INPUT_SIZE = 28 * 28
 def collect_archives(
     run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None
 ) -> dict[str, Path]:
-    """Collect what is to be served: the store's archives, or one made of `checkpoint` in the run directory.
+    """Collect the archives to serve: those of the model store, or one packed from `checkpoint`.
 
     Args:
-        run_dir: of the server; its folder `models` takes what is made or fetched here.
+        run_dir: of the server; packed and downloaded archives go into its folder `models`.
         model_store: folder of .mar files, or s3://bucket/prefix.
-        checkpoint: serve this one instead, as `simplenet`; a path or an s3:// address.
-        profile: replaces the archives' own where given.
+        checkpoint: serve this instead, as `simplenet`; a path or an s3:// address.
+        profile: replaces that of the archives, if given.
 
     Returns:
         Model name to archive.
 
     Raises:
-        SimpleNetError: there is nothing to serve, a file is no archive, or the checkpoint is refused.
+        SimpleNetError: there is nothing to serve, a file is not an archive, or the checkpoint is refused.
     """
-    made = run_dir / "models"
+    models = run_dir / "models"
     if checkpoint is not None:
         with local_copy(checkpoint) as file:
-            return {"simplenet": create_archive(file, export_path=made, profile=profile or DEFAULT_PROFILE)}
+            return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=profile or DEFAULT_PROFILE)}
     names: dict[str, Path] = {}
-    for file in _archives_in(model_store, made):
+    for file in _archives_in(model_store, models):
         name = read_manifest(file).model_name
         if name in names:
-            raise ServerError(f"{file}: expected one archive a model, found {names[name].name} for {name!r} too")
+            raise ServerError(f"{file}: expected one archive per model, found {names[name].name} for {name!r} too")
         names[name] = file
     if not names:
         raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
     if profile is not None:
         for name, file in names.items():
-            with_profile(file, profile, made / file.name)
-            names[name] = made / file.name
+            with_profile(file, profile, models / file.name)
+            names[name] = models / file.name
     return names
 
 
 def is_empty(model_store: PathLike) -> bool:
-    """Whether a local store has no archives yet, or is not there."""
+    """Whether a local model store has no archives or does not exist."""
     return not is_remote(model_store) and not any(Path(model_store).glob("*.mar"))
 
 
 def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
-    """The store's archives; those of a bucket are downloaded into `fetched`."""
+    """The archives in the model store; those in a bucket are downloaded into `fetched`."""
     if not is_remote(model_store):
         return sorted(Path(model_store).glob("*.mar"))
     for stored in list_objects(model_store):
@@ -76,10 +78,10 @@ def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
 
 
 def require_writable(model_store: PathLike) -> None:
-    """Refuse an empty store that the sample model cannot be written to.
+    """Refuse an empty model store to which the sample model cannot be written.
 
     Raises:
-        ServerError: says so, and why.
+        ServerError: it is refused, with the reason.
     """
     folder = Path(model_store)
     try:
@@ -94,10 +96,10 @@ def require_writable(model_store: PathLike) -> None:
 
 
 def verified_samples(archives: Mapping[str, Path], folder: Path) -> dict[str, tuple[str, Path]]:
-    """Verify every archive, running nothing from it.
+    """Verify every archive without running its code.
 
     Returns:
-        For each model by its name, what `sample_request` says.
+        The `sample_request` of each model, by name.
 
     Raises:
         SimpleNetError: an archive is refused.
@@ -114,7 +116,7 @@ def verified_samples(archives: Mapping[str, Path], folder: Path) -> dict[str, tu
 
 
 def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
-    """A request that the model answers: the bundled digit where it takes images of 28 x 28, else a golden row.
+    """A request that the model accepts: the bundled digit if it takes images of 28 x 28, else a golden row.
 
     Returns:
         Its Content-Type and the file with its body.
@@ -123,7 +125,7 @@ def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
 
     row = archive.checkpoint[GOLDEN]["inputs"][:1]
     if row.shape[1] == SAMPLE_INPUT_SIZE:
-        return "image/png", resource(SAMPLE_DIGIT)
+        return PNG, resource(SAMPLE_DIGIT)
     file = folder / f"{archive.path.stem}-sample.json"  # never server.json, whatever the archive is called
     file.write_bytes(orjson.dumps({"instances": row.tolist()}))
-    return "application/json", file
+    return JSON, file

@@ -8,10 +8,10 @@ PORT_NAMES = ("inference", "management", "metrics", "gRPC inference", "gRPC mana
 
 
 def check_ports(port: int, host: str = "127.0.0.1") -> None:
-    """Make sure that the address is this machine's and all five ports are free.
+    """Check that the address is this machine's and all five ports are free.
 
     Raises:
-        ServerError: names what is not.
+        ServerError: names the wrong address or port.
     """
     if not 1 <= port <= 65535 - len(PORT_NAMES) + 1:
         raise ServerError(f"port: expected 1 to {65535 - len(PORT_NAMES) + 1}, found {port}")

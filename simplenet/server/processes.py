@@ -1,6 +1,6 @@
-"""Processes that may end at any moment, also between being listed and being asked something.
+"""Processes that may end at any moment, even between two calls here.
 
-psutil raises NoSuchProcess for a process that has ended; here an ended process is simply no longer there.
+psutil raises NoSuchProcess for a process that has ended; the functions here leave it out instead.
 """
 
 import os
@@ -22,7 +22,7 @@ def find_process(pid: int, started: float) -> psutil.Process | None:
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
-    """The process and all that it started; nothing if it has ended."""
+    """The process and all its descendants; empty if it has ended."""
     try:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -30,13 +30,13 @@ def family(process: psutil.Process) -> list[psutil.Process]:
 
 
 def terminate(process: psutil.Process) -> None:
-    """Ask the process to end, unless it has."""
+    """Send the process SIGTERM, unless it has ended."""
     with suppress(psutil.NoSuchProcess):
         process.terminate()
 
 
 def wait_for_all(processes: Sequence[psutil.Process], timeout_s: float) -> None:
-    """Wait until all of them have ended, or the time is over."""
+    """Wait until all of them have ended, or until the timeout."""
     psutil.wait_procs(processes, timeout=timeout_s)
 
 
@@ -53,8 +53,8 @@ def group(leader: int, mark: str) -> list[psutil.Process]:
 
     Args:
         leader: the group's number.
-        mark: at least one member's command line holds it; else the number means another group by now, and nothing is
-            returned.
+        mark: text in at least one member's command line; otherwise the number belongs to another group by now, and the
+            result is empty.
     """
     members, marked = [], False
     for process in psutil.process_iter():

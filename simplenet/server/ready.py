@@ -1,7 +1,7 @@
-"""When a server is ready: every worker has written its state file, and the frontend answers.
+"""When a server is ready: every worker has written its state file, and the frontend responds.
 
-The management API knows it too, but runs nvidia-smi once for each worker and call: on a machine of eight GPUs that is
-seconds. It is asked only about archives that are older than the state files.
+The management API also reports readiness, but runs nvidia-smi for each worker in every call, which takes seconds on a
+machine with eight GPUs. It is used only for archives that are older than the state files.
 """
 
 import time
@@ -24,14 +24,14 @@ _STATE_MODULE = "simplenet/worker/state.py"
 
 
 def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Wait until every worker of every model is verified and warm, and the frontend answers.
+    """Wait until every worker of every model is verified and warm, and the frontend responds.
 
     Raises:
-        ServerError: a worker cannot load, with the root cause; or the time is over.
+        ServerError: a worker cannot load, with the root cause; or the timeout is over.
     """
     deadline = time.monotonic() + timeout_s
     with requests.Session() as session:
-        session.trust_env = False  # a proxy of the environment does not know this machine's ports
+        session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
         while not _is_ready(server, session):
             failed = load_failed(server.logs)
             ended = server.process() is None
@@ -48,22 +48,22 @@ def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None
 
 
 def living_workers(server: Server) -> list[WorkerState]:
-    """The states of the workers that run now.
+    """The states of the running workers.
 
-    A worker is in the frontend's process group: a process elsewhere that got the pid of a dead one is not counted.
+    A worker is in the frontend's process group: another process that has the pid of a dead worker is not counted.
     """
     return [state for state in read_all(server.states) if is_in_group(state.pid, server.pid)]
 
 
 def writes_state(archive: Path) -> bool:
-    """Whether a worker of this archive writes a state file: the library that it carries may be older than they are."""
+    """Whether a worker of this archive writes a state file; the library in an old archive does not."""
     with zipfile.ZipFile(archive) as contents:
         return _STATE_MODULE in contents.namelist()
 
 
 def _is_ready(server: Server, session: requests.Session) -> bool:
-    # A worker writes its state shortly before the frontend hears that it has loaded. A request that comes between the
-    # two waits in the model's queue, which exists since the model was registered, before the port was opened.
+    # A worker writes its state shortly before the frontend learns that it has loaded. A request in between waits in the
+    # model's queue, which exists before the port is opened.
     states = living_workers(server)
     for model in server.models:
         if model in server.silent_models:
@@ -71,11 +71,11 @@ def _is_ready(server: Server, session: requests.Session) -> bool:
                 return False
         elif sum((state.model, state.version) == (model, server.versions[model]) for state in states) < server.workers:
             return False
-    return _answers(server, session)
+    return _responds(server, session)
 
 
-def _answers(server: Server, session: requests.Session) -> bool:
-    """Whether the frontend answers at all: what it says is about its own health only."""
+def _responds(server: Server, session: requests.Session) -> bool:
+    """Whether the frontend responds at all; the response itself is only about the frontend."""
     try:
         session.get(f"{server.url}/ping", timeout=_PING_TIMEOUT_S)
     except requests.RequestException:
@@ -96,7 +96,7 @@ def _is_described_as_ready(server: Server, model: str, session: requests.Session
 
 
 def _wait_for_quiet(log: Path, quiet_s: float = 0.3) -> None:
-    """Wait until a traceback is written to its end."""
+    """Wait until a traceback is completely written."""
     size, since = -1, time.monotonic()
     while time.monotonic() - since < quiet_s:
         now = log.stat().st_size if log.is_file() else 0

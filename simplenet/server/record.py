@@ -1,4 +1,4 @@
-"""A running server, and the record of it in its run directory, by which `stop` finds it."""
+"""A running server, and its record in the run directory, where `stop` finds it."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ import psutil
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.server.processes import find_process
-from simplenet.server.run_dir import RECORD, STATES, is_ours, run_root
+from simplenet.server.run_dir import RECORD, STATES, is_owned, run_root
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class Server:
     workers: int = 1  # for each model
     run_dir: Path = field(default_factory=Path)
     versions: dict[str, str] = field(default_factory=dict)  # of each model
-    memory: str = ""  # what was chosen, in a line
-    silent_models: tuple[str, ...] = ()  # their archives are older than the workers' state files
+    memory: str = ""  # the memory plan in one line
+    silent_models: tuple[str, ...] = ()  # archives older than the workers' state files
 
     @property
     def url(self) -> str:
-        """Where predictions are asked for."""
+        """The address of predictions."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def management_url(self) -> str:
-        """Where models are described and scaled; on this machine only."""
+        """The address at which models are described and scaled; on this machine only."""
         return f"http://127.0.0.1:{self.port + 1}"
 
     @property
@@ -59,13 +59,13 @@ def write_record(server: Server) -> None:
 
 
 def find(port: int) -> Server:
-    """The server that was started on `port` and not stopped; it may have died.
+    """The server that was started on `port` and was not stopped; it may have died.
 
     Raises:
         ServerError: there is none.
     """
     file = run_root() / str(port) / RECORD
-    if not (file.is_file() and is_ours(run_root())):
+    if not (file.is_file() and is_owned(run_root())):
         raise ServerError(f"no server that was started here runs on port {port}")
     values = orjson.loads(file.read_bytes())
     lists = {name: tuple(values[name]) for name in ("models", "silent_models") if name in values}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# A worker that cannot load prints a traceback and this; a worker that cannot even start makes the frontend say so.
+# Logged by a worker that cannot load, after its traceback, and by the frontend if a worker cannot even start.
 _WORKER_DIED = ("Backend worker process died.", "Failed to load model")
 _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model failed")
 _PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+(\S+) - ")
@@ -22,23 +22,23 @@ def load_failed(logs: Path) -> bool:
 
 
 def root_cause(logs: Path, models: Sequence[str] = ()) -> str:
-    """The exception that stopped the worker, without its traceback; a refusal of ours is its message alone.
+    """The exception that stopped the worker, without its traceback; of a SimpleNetError only the message.
 
     Args:
         logs: the folder of the run's logs.
-        models: all that are served; the failing one is named where there are several.
+        models: all served models; if there are several, the failing one is named.
     """
     for name in ("model_log.log", "ts_log.log", "console.log"):
         causes = []
         for line in _read(logs / name).splitlines():
             prefix = _PREFIX.match(line)
-            found = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
-            if found and not any(mark in found[0] for mark in _HIDES):
-                causes.append((prefix[1] if prefix else "", found))
+            exception = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
+            if exception and not any(mark in exception[0] for mark in _HIDES):
+                causes.append((prefix[1] if prefix else "", exception))
         if causes:
             thread, cause = causes[-1]
-            ours = cause[0].startswith("simplenet.errors.")
-            return _model_of(thread, models) + (cause[2] if ours else f"{cause[1]}: {cause[2]}")
+            own_error = cause[0].startswith("simplenet.errors.")
+            return _model_of(thread, models) + (cause[2] if own_error else f"{cause[1]}: {cause[2]}")
     console = [line for line in _read(logs / "console.log").splitlines() if line.strip()]
     return console[-1].strip() if console else "it left no message"
 

@@ -1,4 +1,4 @@
-"""The folder that a server lives in: named after its port, this user's alone, for one server at a time."""
+"""The run directory of a server: named after its port, private to this user, for one server at a time."""
 
 import fcntl
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from simplenet.errors import ServerError
 
-RECORD = "server.json"  # says which process serves from the folder
-STATES = "state"  # the folder in which each worker says that it is ready
+RECORD = "server.json"  # names the process that serves from the folder
+STATES = "state"  # the folder of the workers' state files
 
 
 def run_root() -> Path:
-    """The folder of all run directories: short, because socket paths are limited to some 100 characters."""
+    """The folder of all run directories: short, because socket paths are limited to about 100 characters."""
     return Path(tempfile.gettempdir()) / f"simplenet-{os.getuid()}"
 
 
@@ -24,13 +24,13 @@ def claimed(port: int) -> Iterator[int]:
     """Hold the lock on the port's run directory; a process that inherits the descriptor holds it until it ends.
 
     Raises:
-        ServerError: somebody else holds it.
+        ServerError: another process holds it.
     """
     root = run_root()
     root.mkdir(mode=0o700, exist_ok=True)
-    if not is_ours(root):
-        raise ServerError(f"{root}: expected a folder of this user's, found somebody else's")
-    # Beside the run directory, which comes and goes; never deleted: a lock on a deleted file keeps nobody out.
+    if not is_owned(root):
+        raise ServerError(f"{root}: expected a folder that this user owns, found another user's")
+    # Beside the run directory, which is recreated; never deleted: a lock on a deleted file keeps nobody out.
     with (root / f"{port}.lock").open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,12 +44,12 @@ def claimed(port: int) -> Iterator[int]:
 
 @contextmanager
 def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
-    """An empty run directory for `port`, and the descriptor of the lock on it, to be inherited by the server.
+    """An empty run directory for `port`, and the descriptor of its lock, for the server to inherit.
 
     If the body raises, only the logs stay.
 
     Raises:
-        ServerError: a server is being started there.
+        ServerError: another server is starting or stopping there.
     """
     with claimed(port) as lock:
         run_dir = run_root() / str(port)
@@ -59,18 +59,18 @@ def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
                 (run_dir / name).mkdir(parents=True)
             yield run_dir, lock
         except BaseException:
-            if not (run_dir / RECORD).exists():  # else a server lives there
+            if not (run_dir / RECORD).exists():  # otherwise a server runs there
                 tidy(run_dir)
             raise
 
 
 def tidy(run_dir: Path) -> None:
-    """Remove what a server that has ended leaves, but for its logs."""
+    """Remove the files of a server that has ended, except its logs."""
     (run_dir / RECORD).unlink(missing_ok=True)
     for name in ("tmp", "models", "store", "frontend", STATES):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
 
-def is_ours(folder: Path) -> bool:
-    """Whether this user made the folder: in a shared temp directory anybody could have, with any record in it."""
+def is_owned(folder: Path) -> bool:
+    """Whether this user owns the folder: in a shared temp directory anyone could create it, with any record in it."""
     return not folder.is_symlink() and folder.stat().st_uid == os.getuid()

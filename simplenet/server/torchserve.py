@@ -92,8 +92,8 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
         java: the java command.
         run_dir: of the server.
         config: from `write_config`.
-        least_delay: every model asks for a maxBatchDelay of 1.
-        java_options: come before the `vmargs` of the configuration, which win.
+        least_delay: whether every model has a maxBatchDelay of 1.
+        java_options: come before the `vmargs` of the configuration, which override them.
 
     Raises:
         ServerError: TorchServe is not installed.
@@ -117,14 +117,14 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
 
 
 def environment(run_dir: Path, workers: int) -> dict[str, str]:
-    """The environment of TorchServe, which hands it on to its workers.
+    """The environment of TorchServe, which passes it to its workers.
 
     Args:
-        run_dir: of the server, after `command` put the frontend's classes there.
-        workers: all that will run on this machine.
+        run_dir: of the server, after `command` has put the frontend's classes into it.
+        workers: that share the cores.
 
     Raises:
-        SettingError: a variable of ours has a value that it may not have.
+        SettingError: a variable of this library has an invalid value.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TS_CONFIG_FILE")}
     inherited.update(
@@ -139,6 +139,6 @@ def environment(run_dir: Path, workers: int) -> dict[str, str]:
             FRONTEND_IN_USE.name: frontend.in_use(run_dir),
         }
     )
-    # One core is the frontend's, the workers share the others: a thread too many makes all of them wait.
+    # The frontend has one core, the workers share the others: one thread too many makes all of them wait.
     inherited.setdefault(THREADS.name, str(max(1, ((os.cpu_count() or 1) - 1) // workers)))
     return inherited

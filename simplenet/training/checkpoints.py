@@ -6,9 +6,9 @@ replaces or deletes a file only after reading its own id in it:
 - A new run refuses a folder that holds any `epoch-<number>.pt`, before it trains.
 - A resumed run continues among its earlier checkpoints. They count as its own: `keep` prunes them as if the run had
   never stopped. Those of epochs after the one it resumed from stay until the run reaches that epoch and replaces them.
-- A resumed run leaves alone earlier files without an id: those from before runs had one, and whatever else bears such
-  a name. It refuses a folder where one of them stands in the way of an epoch to come, or where another run's id is.
-- While a run saves into a folder, a second one is refused there.
+- A resumed run leaves earlier files without an id alone: checkpoints of older versions, and any other file with such a
+  name. It refuses a folder where one of them has the name of a later epoch, or where a file has another run's id.
+- While a run saves into a folder, a second run is refused there.
 """
 
 import fcntl
@@ -24,19 +24,19 @@ from simplenet.errors import CheckpointError, ConfigError
 from simplenet.text import quoted
 from simplenet.training.hyperparameters import TrainingRecord
 
-KEEP = 3  # checkpoints that stay by default, beside the most accurate
-_NAME = re.compile(r"epoch-([0-9]{4}|[1-9][0-9]{4,})\.pt")  # what `SavePlan.path` makes, and nothing else
+KEEP = 3  # checkpoints kept by default, besides the most accurate
+_NAME = re.compile(r"epoch-([0-9]{4}|[1-9][0-9]{4,})\.pt")  # exactly the names that `SavePlan.path` returns
 
 
 @dataclass(frozen=True)
 class SavePlan:
-    """Where and how often a run saves a checkpoint to resume from, and how many of them stay.
+    """Where and how often a run saves a checkpoint to resume from, and how many of them it keeps.
 
     Args:
         folder: for the checkpoints of this run alone.
         save_every: epochs between two checkpoints; the last epoch is always saved.
-        keep: how many of the last ones stay, beside the most accurate.
-        command: what starts the run; a refusal completes it to the command that continues the run it found.
+        keep: how many of the last ones to keep, besides the most accurate.
+        command: starts the run; an error message extends it to the command that continues the run in the folder.
 
     Raises:
         ConfigError: `save_every` or `keep` is below 1.
@@ -64,7 +64,7 @@ class SavePlan:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A file that has a checkpoint's name; the record is empty where the file is something else."""
+    """A file with a checkpoint's name; the record is empty if the file is something else."""
 
     path: Path
     epoch: int
@@ -74,30 +74,30 @@ class StoredCheckpoint:
 
 
 class RunCheckpoints:
-    """The checkpoints of one run; made by `claimed`.
+    """The checkpoints of one run; created by `claimed`.
 
     Args:
         plan: where, how often, how many.
         run: the id of the run.
-        accuracies: of the checkpoints that the run has in the folder already, by epoch.
+        accuracies: of the run's checkpoints that are already in the folder, by epoch.
     """
 
     def __init__(self, plan: SavePlan, run: str, accuracies: dict[int, float]) -> None:
         self.plan, self.run, self._accuracies = plan, run, accuracies
 
     def is_due(self, epoch: int, epochs: int) -> bool:
-        """Whether this epoch, of `epochs` in all, is one to save."""
+        """Whether to save this epoch, of `epochs` in all."""
         return epoch % self.plan.save_every == 0 or epoch == epochs
 
     def save(self, epoch: int, write: Callable[[Path], float]) -> None:
-        """Save an epoch's checkpoint, then delete those that need not stay.
+        """Save an epoch's checkpoint, then delete those that are not kept.
 
         Args:
             epoch: its number, from 1.
             write: writes the file and returns the held-out accuracy, 0..1.
 
         Raises:
-            CheckpointError: a file that this run did not write has appeared under the name.
+            CheckpointError: a file of that name has appeared that this run did not write.
         """
         path = self.plan.path(epoch)
         if os.path.lexists(path) and not self._owns(path):
@@ -109,7 +109,7 @@ class RunCheckpoints:
         self._prune(epoch)
 
     def _prune(self, epoch: int) -> None:
-        """Delete the checkpoints up to this epoch, all but the last ones and the most accurate."""
+        """Delete the checkpoints up to this epoch, except the last ones and the most accurate."""
         saved = sorted(number for number in self._accuracies if number <= epoch)
         best = max(saved, key=lambda number: self._accuracies[number])
         for number in saved[: -self.plan.keep]:
@@ -129,13 +129,13 @@ class RunCheckpoints:
 
 @contextmanager
 def claimed(plan: SavePlan, run: str, epoch: int, data_hash: str) -> Iterator[RunCheckpoints]:
-    """Take the folder for a run until the body ends.
+    """Reserve the folder for a run until the body ends.
 
     Args:
         plan: where, how often, how many.
         run: the id of the run.
-        epoch: the last epoch that is trained: 0 for a new run.
-        data_hash: of the run's data, to tell whether it could continue the run that it finds.
+        epoch: the last trained epoch: 0 for a new run.
+        data_hash: of the run's data, to tell whether it could continue a run that is in the folder.
 
     Raises:
         CheckpointError: the folder holds checkpoints of another run, or another run is saving there.
@@ -152,7 +152,7 @@ def claimed(plan: SavePlan, run: str, epoch: int, data_hash: str) -> Iterator[Ru
 
 
 def _foreign(files: Sequence[StoredCheckpoint], run: str, epoch: int) -> list[StoredCheckpoint]:
-    """The files that keep a run that has trained up to `epoch` out of their folder."""
+    """The files that bar a run trained up to `epoch` from their folder."""
     return [file for file in files if file.record.run != run and (file.record.run or file.epoch > epoch)]
 
 
@@ -178,14 +178,14 @@ def _checkpoints_in(folder: Path) -> list[StoredCheckpoint]:
 
 
 def _read(path: Path) -> StoredCheckpoint:
-    """What a file `epoch-<number>.pt` says of itself; its weights are not read."""
-    from simplenet.checkpoint.file import read_checkpoint  # needs torch, which the command's --help does without
+    """The record and accuracy in a file `epoch-<number>.pt`; its weights are not read."""
+    from simplenet.checkpoint.file import read_checkpoint  # needs torch, which the command's --help must not import
     from simplenet.checkpoint.keys import METADATA, OPTIMIZER_STATE_DICT
 
     epoch = int(path.stem.removeprefix("epoch-"))
     try:
         checkpoint = read_checkpoint(path, mapped=True)
-    except (CheckpointError, OSError):  # no checkpoint, or one that may not be read: not this run's in either case
+    except (CheckpointError, OSError):  # not a checkpoint, or not readable: not this run's in either case
         return StoredCheckpoint(path, epoch)
     metadata = checkpoint.get(METADATA)
     accuracy = metadata.get("accuracy") if isinstance(metadata, dict) else None
@@ -200,7 +200,7 @@ def _read(path: Path) -> StoredCheckpoint:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder, and lock it until the body ends or the process dies."""
+    """Create the folder, and lock it until the body ends or the process dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -215,7 +215,7 @@ def _locked(folder: Path) -> Iterator[None]:
             raise CheckpointError(
                 f"{folder}: another run is saving its checkpoints here; choose another --output"
             ) from error
-        except OSError:  # a file system without locks: `save` still replaces no other run's file
+        except OSError:  # a file system without locks: `save` still does not replace another run's file
             pass
         yield
     finally:

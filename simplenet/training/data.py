@@ -1,6 +1,6 @@
 """Reading data sets in MNIST's format: four IDX files of images and labels, plain or gzipped.
 
-The format is described by its makers at http://yann.lecun.com/exdb/mnist/: a big-endian header (two zero bytes, the
+The format is described by its authors at http://yann.lecun.com/exdb/mnist/: a big-endian header (two zero bytes, the
 type 0x08 for unsigned bytes, the number of dimensions, then each dimension as a 4-byte integer), then the bytes.
 """
 
@@ -48,7 +48,7 @@ def load_data(folder: str | os.PathLike[str], classes: Sequence[str] = (), relab
     """Read both splits of an IDX folder.
 
     Args:
-        folder: as `load_split` takes it.
+        folder: as for `load_split`.
         classes: the name of each class; 0, 1, 2 … by default.
         relabel: a new name for each class of the files. Classes with the same new name become one class.
 
@@ -89,7 +89,7 @@ def load_split(folder: str | os.PathLike[str], split: str) -> tuple[torch.Tensor
         rows `(n, height * width)` float32 scaled to 0..1, and labels `(n,)` int64.
 
     Raises:
-        DataError: a file is missing or damaged, or it does not hold as many labels as images.
+        DataError: a file is missing or damaged, or the numbers of images and labels differ.
     """
     prefix = SPLITS[split]
     images = _read_idx(_find(Path(folder), f"{prefix}-images-idx3-ubyte"), dimensions=3)
@@ -110,7 +110,7 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The array in one IDX file: uint8, of that many dimensions."""
+    """The array in one IDX file: uint8, with `dimensions` dimensions."""
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as file:

@@ -12,32 +12,32 @@ TRAINING = "training"  # the key of a checkpoint's metadata that holds the recor
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What is chosen before a run starts; the defaults train the bundled digits to some 97 % in seconds."""
+    """What is chosen before a run starts; the defaults train the bundled digits to about 97 % in seconds."""
 
     epochs: int = 10
-    batch_size: int = 64  # rows a step
+    batch_size: int = 64  # rows per step
     hidden_size: int = 256  # units of the hidden layer
     seed: int = 0  # of the first weights, the order of the rows and their shifts
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a checkpoint says of the run that wrote it: `metadata["training"]`.
+    """What a checkpoint records about the run that wrote it: `metadata["training"]`.
 
     Example:
         >>> TrainingRecord.of({"training": {"epochs": 20, "seed": 7}})
         TrainingRecord(epochs=20, batch_size=64, seed=7, data_hash='', run='')
     """
 
-    epochs: int = Hyperparameters.epochs  # that the run was planned for
+    epochs: int = Hyperparameters.epochs  # planned for the run
     batch_size: int = Hyperparameters.batch_size
     seed: int = Hyperparameters.seed
-    data_hash: str = ""  # SHA-256 over the training rows and labels; empty where it was not recorded
-    run: str = ""  # the id of the run; empty in a file from before runs had one
+    data_hash: str = ""  # SHA-256 over the training rows and labels; empty if not recorded
+    run: str = ""  # the id of the run; empty if not recorded
 
     @classmethod
     def of(cls, metadata: object) -> "TrainingRecord":
-        """The record in a checkpoint's metadata; the default for each value that is missing or of another type."""
+        """The record in a checkpoint's metadata; the default for each value that is missing or has another type."""
         stored = metadata.get(TRAINING) if isinstance(metadata, Mapping) else None
         if not isinstance(stored, Mapping):
             return cls()

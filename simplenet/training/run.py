@@ -29,11 +29,11 @@ DEFAULTS = Hyperparameters()
 
 
 class Run:
-    """A trainer and its data; made by `fresh`, `resume` or `transfer`.
+    """A trainer and its data; created by `fresh`, `resume` or `transfer`.
 
     Args:
         trainer: its next epoch is the first that the run trains.
-        data: what it trains on.
+        data: to train on.
         seed: of the run.
         note: how the run began, in one line; empty for a fresh one.
         id: tells this run's checkpoints from those of others; a new one by default.
@@ -44,7 +44,7 @@ class Run:
         self.id = id or uuid4().hex
 
     def checkpoints(self, plan: SavePlan) -> AbstractContextManager[RunCheckpoints]:
-        """Take the plan's folder for this run until the block ends; to be called before `train`.
+        """Reserve the plan's folder for this run until the block ends; call it before `train`.
 
         Raises:
             CheckpointError: the folder holds checkpoints of another run, or another run is saving there.
@@ -54,11 +54,11 @@ class Run:
     def train(
         self, on_batch: Callable[[Progress], None] | None = None, checkpoints: RunCheckpoints | None = None
     ) -> float:
-        """Train the epochs that are left.
+        """Train the remaining epochs.
 
         Args:
             on_batch: called after each batch.
-            checkpoints: where to save the run while it trains, so that it can be resumed; nowhere by default.
+            checkpoints: where to save the run while it trains, so that it can be resumed; by default it is not saved.
 
         Returns:
             The held-out accuracy, 0..1.
@@ -92,7 +92,7 @@ class Run:
         return int(model_config_of(self.trainer.model)["hidden_size"])
 
     def save_for_resuming(self, path: PathLike) -> float:
-        """Save all that `resume` needs, and return the held-out accuracy, 0..1, that the file notes."""
+        """Save everything that `resume` needs, and return the held-out accuracy, 0..1, that the file records."""
         trainer, held_out = self.trainer, self.accuracy()
         save_checkpoint(
             trainer.model, trainer.optimizer, trainer.epoch, trainer.loss, path,
@@ -105,7 +105,7 @@ class Run:
         save_for_inference(self.trainer.model, path, **self._for_inference(self.accuracy()))
 
     def _for_inference(self, held_out: float) -> dict[str, Any]:
-        """What `save_for_inference` and `save_checkpoint` take besides the network."""
+        """The arguments that `save_for_inference` and `save_checkpoint` share, besides the network."""
         trainer = self.trainer
         record = TrainingRecord(trainer.epochs, trainer.batch_size, self.seed, self.data.fingerprint, self.id)
         metadata = {
@@ -129,16 +129,16 @@ def fresh(data: LabelledData, hyperparameters: Hyperparameters = DEFAULTS) -> Ru
 def resume(data: LabelledData, path: PathLike, epochs: int | None = None) -> Run:
     """Continue from a checkpoint, or from the one in an archive.
 
-    A checkpoint with the state of its training continues the same run, with the same id, as if it had never stopped.
-    From weights alone a new run starts.
+    A checkpoint with training state continues the same run, with the same id, as if it had never stopped. Weights
+    alone start a new run.
 
     Args:
         data: the data set that the checkpoint was trained on.
         path: the checkpoint.
-        epochs: in all; by default as many as the run was planned for (from weights alone: the default of a new run).
+        epochs: in all; by default the number planned for the run (from weights alone, the default of a new run).
 
     Raises:
-        CheckpointError: the file cannot be read, was trained on other data, or has trained `epochs` already.
+        CheckpointError: the file cannot be read, was trained on other data, or is already trained for `epochs`.
     """
     source = str(path)
     weights = read_weights(path)
@@ -178,7 +178,7 @@ def transfer(data: LabelledData, path: PathLike, hyperparameters: Hyperparameter
 
 
 def random_backbone(data: LabelledData, hyperparameters: Hyperparameters, hidden_size: int) -> Run:
-    """Start from a frozen backbone of random weights: what a transfer is compared with."""
+    """Start from a frozen backbone of random weights: the baseline for a transfer."""
     torch.manual_seed(hyperparameters.seed)
     model = SimpleNet(data.rows.shape[1], hidden_size, len(data.classes))
     head = f"{head_name(model)}."
@@ -196,10 +196,10 @@ def _run(model: nn.Module, data: LabelledData, hyperparameters: Hyperparameters,
 
 
 def _with_classes(data: LabelledData, stored: Sequence[str], source: str) -> LabelledData:
-    """The data under the checkpoint's class names, unless the data has names of its own."""
+    """The data under the checkpoint's class names, unless the data has its own names."""
     if len(stored) != len(data.classes):
         raise CheckpointError(
-            f"{source}: expected {len(stored)} classes as it was trained on, found {len(data.classes)}; "
+            f"{source}: expected the {len(stored)} classes that it was trained on, found {len(data.classes)}; "
             "for other classes give --from"
         )
     numbered = tuple(str(index) for index in range(len(stored)))

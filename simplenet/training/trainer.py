@@ -1,4 +1,4 @@
-"""Training a SimpleNet: seeded, repeatable, with its progress shown."""
+"""Train a SimpleNet: seeded, repeatable, reporting its progress."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from simplenet.training.hyperparameters import Hyperparameters
 
 LEARNING_RATE = 4e-3  # the peak of the one-cycle schedule
 WEIGHT_DECAY = 0.01
-SHIFT = 1  # pixels that a batch of images may be moved by, either way: some 2 % more accuracy on MNIST
+SHIFT = 1  # pixels by which a batch of images may be moved, either way: about 2 % more accuracy on MNIST
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Trainer:
     Args:
         model: trained in place; frozen parameters stay as they are.
         rows: `(n, input_size)` float32; shifted a little at random where they are square images.
-        labels: `(n,)` int64, each under the number of classes.
-        epochs: how many the schedule is laid out for.
-        batch_size: rows a step.
+        labels: `(n,)` int64, each below the number of classes.
+        epochs: the length of the schedule.
+        batch_size: rows per step.
         seed: fixes the order of the rows and the shifts; the same seed gives the same weights on the same machine.
 
     Raises:
@@ -61,11 +61,11 @@ class Trainer:
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         self.scheduler = self._one_cycle(epochs)
-        self.epoch = 0  # epochs done
+        self.epoch = 0  # epochs trained
         self.loss = math.nan  # mean loss of the last epoch
 
     def extend(self, epochs: int) -> None:
-        """Train up to `epochs` in all, on a new cycle from the epoch that is done."""
+        """Train up to `epochs` in all, on a new cycle that starts after the last trained epoch."""
         self.epochs = epochs
         self.scheduler = self._one_cycle(epochs - self.epoch)
 
@@ -96,7 +96,7 @@ class Trainer:
         return torch.optim.lr_scheduler.OneCycleLR(self.optimizer, LEARNING_RATE, total_steps=steps)
 
     def _shifted(self, rows: torch.Tensor) -> torch.Tensor:
-        """The batch moved by up to SHIFT pixels each way, `(batch, input_size)`; as it is where it holds no images."""
+        """The batch moved by up to SHIFT pixels each way, `(batch, input_size)`; unchanged unless it holds images."""
         side = math.isqrt(rows.shape[1])
         if side * side != rows.shape[1] or side <= 4 * SHIFT:
             return rows

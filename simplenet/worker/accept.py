@@ -1,4 +1,4 @@
-"""Which media type the Accept header asks for: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1."""
+"""Choose the media type that the Accept header prefers: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1."""
 
 import re
 from functools import lru_cache
@@ -7,7 +7,7 @@ from simplenet.errors import NotAcceptableError
 from simplenet.media_types import JSON
 from simplenet.worker.formats.table import RESPONSE_TYPES
 
-_QUOTED = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?')  # where it does not end, all the rest
+_QUOTED = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?')  # without an end, all the rest
 _QUALITY = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 
@@ -16,14 +16,14 @@ def choose_type(accept: str) -> str:
     """The media type of a response.
 
     Each type has the quality of the most specific range that matches it: its name, then `application/*`, then `*/*`.
-    The type of the highest quality is chosen. Among equals, a named type goes before one that only a wildcard
-    matches, and the named ones go in the header's order; JSON is first among those that a wildcard matches.
+    The type with the highest quality is chosen. Among equals, a named type comes before one that only a wildcard
+    matches, named types keep the header's order, and JSON comes first among those that a wildcard matches.
 
     A header that matches nothing here (`text/html`) gets JSON, as the RFC permits; so does an empty one. But a client
-    that refuses JSON (`q=0`) and accepts no other type gets 406. A range whose `q` is no number from 0 to 1 is
+    that refuses JSON (`q=0`) and accepts no other type gets 406. A range whose `q` is not a number from 0 to 1 is
     ignored, and so is every other parameter.
 
-    Written here, not taken from werkzeug, because an archive also serves where only torch, numpy, pillow, pyyaml and
+    This code does not use werkzeug, because an archive must also serve where only torch, numpy, pillow, pyyaml and
     orjson are installed; the tests compare the two.
 
     Args:
@@ -56,7 +56,7 @@ def choose_type(accept: str) -> str:
 
 
 def _qualities(accept: str) -> dict[str, float]:
-    """The quality of each media range, in the header's order; the highest of a range that is named twice."""
+    """The quality of each media range, in the header's order; the highest if a range is named twice."""
     qualities: dict[str, float] = {}
     for item in _QUOTED.sub("", accept.lower()).split(","):
         media_range, *parameters = (part.strip() for part in item.split(";"))
@@ -76,6 +76,6 @@ def _quality(text: str) -> float | None:
 
 
 def _most_specific(media_type: str, qualities: dict[str, float]) -> str:
-    """The range that says most about a type, or an empty text."""
+    """The most specific range that matches a type, or an empty string."""
     main_type = media_type.partition("/")[0]
     return next((one for one in (media_type, f"{main_type}/*", "*/*") if one in qualities), "")

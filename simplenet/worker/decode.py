@@ -1,7 +1,7 @@
 """One request's headers and fields to rows, `top_k` and the media type of its response.
 
-Every function here raises a RequestError that names the field, what was expected and what was found. The handler
-refuses that one request with it.
+Every function here raises a RequestError that names the field, what was expected and what was found. The handler then
+refuses that request alone.
 """
 
 import re
@@ -23,7 +23,7 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 def decode_or_refuse(request: RawRequest, spec: ModelSpec) -> DecodedRequest | RequestError:
-    """`decode` a request; what is wrong with it comes back instead of being raised."""
+    """`decode` a request; a RequestError is returned instead of raised."""
     try:
         return decode(request, spec)
     except RequestError as error:
@@ -31,7 +31,7 @@ def decode_or_refuse(request: RawRequest, spec: ModelSpec) -> DecodedRequest | R
 
 
 def decode(request: RawRequest, spec: ModelSpec) -> DecodedRequest:
-    """The rows and wishes of one request.
+    """Decode one request: rows, `top_k` and accept.
 
     Example:
         >>> request = RawRequest(b"", {"Accept": "application/x-npy"}, {"body": b'{"instances": [[0, 1]]}'})
@@ -40,7 +40,7 @@ def decode(request: RawRequest, spec: ModelSpec) -> DecodedRequest:
         ([[0.0, 1.0]], 1, 'application/x-npy')
 
     Raises:
-        RequestError: or one of its kinds, with what is wrong in this request.
+        RequestError: or one of its subclasses, naming what is wrong in this request.
     """
     headers = _in_lower_case(request.headers)
     if headers.get("explain") == "True":
@@ -59,7 +59,7 @@ def decode(request: RawRequest, spec: ModelSpec) -> DecodedRequest:
 
 
 def _in_lower_case(headers: Mapping[str, Any]) -> dict[str, str]:
-    """The headers by name in lower case; `Accept` in several spellings is one list, as RFC 9110, 5.3, has it."""
+    """The headers by name in lower case; `Accept` in several spellings is one list, as in RFC 9110, 5.3."""
     lowered: dict[str, str] = {}
     for spelling, value in headers.items():
         if isinstance(value, str):
@@ -83,7 +83,7 @@ def _decode_value(value: Any, media_type: str, spec: ModelSpec) -> Rows:
 def _decode_form(request: RawRequest, content_type: str, spec: ModelSpec) -> Rows:
     """Rows of the field `data`; `top_k` may be a field beside it."""
     fields = request.fields
-    if content_type == URL_ENCODED_FORM:  # what curl -d sends unless told otherwise
+    if content_type == URL_ENCODED_FORM:  # what curl -d sends by default
         raise UnsupportedMediaTypeError(
             f"Content-Type: expected {EXPECTED_TYPES}; found {content_type} (curl -d: add -H 'Content-Type: {JSON}')"
         )
@@ -94,7 +94,7 @@ def _decode_form(request: RawRequest, content_type: str, spec: ModelSpec) -> Row
     part = request.headers.get("data")
     part_type = bare(str(part.get("content-type") or "")) if isinstance(part, Mapping) else ""
     value = fields["data"]
-    if part_type in (RAW, TEXT):  # what a client calls a file that it does not know
+    if part_type in (RAW, TEXT):  # what a client sends for a file of unknown type
         value = value.encode() if isinstance(value, str) else value
         part_type = _unknown_file(memoryview(value), spec) if isinstance(value, _BYTES) else JSON
     rows, parameters = _decode_value(value, part_type, spec)
@@ -104,9 +104,9 @@ def _decode_form(request: RawRequest, content_type: str, spec: ModelSpec) -> Row
 
 
 def _unknown_file(data: memoryview, spec: ModelSpec) -> str:
-    """The media type that a file shows, raw floats where it shows none.
+    """The media type that a file's first bytes show, else raw floats.
 
-    The first byte of raw floats may be a bracket by chance; JSON ends with one, too.
+    The first byte of raw floats may be a bracket by chance; JSON also ends with one.
     """
     media_type = recognise(data)
     by_chance = media_type == JSON and raw.holds_whole_rows(data, spec) and bytes(data).rstrip()[-1:] not in b"}]"
@@ -114,7 +114,7 @@ def _unknown_file(data: memoryview, spec: ModelSpec) -> str:
 
 
 def _form_number(value: Any) -> Any:
-    """A form field as a whole number where it is one, else its text; JSON may come already parsed."""
+    """A form field as a whole number if it is one, else its text; JSON may already be parsed."""
     if not isinstance(value, (str, *_BYTES)):
         return value
     text = value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Predictions to response bytes: the responses to a batch, each in the form that its request accepts."""
+"""Probabilities to response bytes: the responses to a batch, each in the form that its request accepts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +19,9 @@ def encode_all(
     """The response to each request of a batch.
 
     Args:
-        requests: decoded, or what is wrong with them.
+        requests: decoded, or the error of each that is wrong.
         probabilities: of all the decoded requests' rows, one after another, `(rows, num_classes)` float32.
-        spec: what the model takes and gives.
+        spec: the input and output of the model.
     """
     all_finite = bool(np.isfinite(probabilities).all())
     deepest = max((r.top_k for r in requests if isinstance(r, DecodedRequest) and r.accept == JSON), default=0)
@@ -44,7 +44,7 @@ def encode_all(
 
 
 def encode_error(error: RequestError) -> Response:
-    """The response to a wrong request, JSON whatever it accepts.
+    """The response to a wrong request, always JSON.
 
     Example:
         >>> encode_error(RequestError("body: expected one or more rows, found an empty body")).body
@@ -92,7 +92,7 @@ def _encode_array(probabilities: np.ndarray, media_type: str) -> bytes:
 
 
 def _overflow(probabilities: np.ndarray) -> RequestError:
-    """Why finite rows have no prediction: they are so large that the network overflows."""
+    """The error for finite rows so large that the network overflows."""
     row = int(np.isfinite(probabilities).all(axis=1).argmin())
     return RequestError(
         f"row {row}: expected numbers that the network can answer (usually 0 to 1), "

@@ -1,4 +1,4 @@
-"""What passes between the wire, the handler, the decoder and the encoder."""
+"""The messages between the wire, the handler, the decoder and the encoder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(slots=True)
 class RawRequest:
-    """One request as it came.
+    """One request as received.
 
     Args:
-        request_id: TorchServe's, of 36 bytes; empty where TorchServe's own reader keeps it.
-        headers: the request's own by name, and under each field's name `{"content-type": …}`, as TorchServe does.
+        request_id: TorchServe's, of 36 bytes; empty if TorchServe's own reader keeps it.
+        headers: the request's own by name, and under each field's name `{"content-type": …}`, as in TorchServe.
         fields: `{"body": bytes}`, or the fields of a form. From the wire, the values are views of its buffer, valid
             until the next message is read; TorchServe's own reader may give text or parsed JSON.
     """
@@ -25,7 +25,7 @@ class RawRequest:
 
 @dataclass(frozen=True)
 class DecodedRequest:
-    """One request that is sound.
+    """One valid request.
 
     Args:
         rows: `(n, input_size)` float32.
@@ -40,7 +40,7 @@ class DecodedRequest:
 
 @dataclass(slots=True)
 class Response:
-    """What goes back for one request; `phrase` is the HTTP reason."""
+    """The response to one request; `phrase` is the HTTP reason phrase."""
 
     body: bytes
     content_type: str

@@ -1,4 +1,4 @@
-"""What a model takes and gives, as far as requests and responses need to know."""
+"""The input and output of a model, as far as requests and responses depend on them."""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class ModelSpec:
 
     @property
     def side(self) -> int | None:
-        """Pixels along the edge where a row is a square image, else None."""
+        """Pixels along the edge if a row is a square image, else None."""
         side = math.isqrt(self.input_size)
         return side if side * side == self.input_size else None
 

@@ -16,7 +16,7 @@ from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
 from simplenet.model_file import load_network
 from simplenet.worker.model_spec import ModelSpec
 
-MANY_ROWS = 1024  # beyond these a larger batch is no faster
+MANY_ROWS = 1024  # a larger batch is no faster
 WARM_UP_ROWS = (1, 64)  # a lone request and a full batch
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Predictor:
 
     Args:
         model: on `device`, in eval mode, already verified.
-        spec: what it takes and gives.
+        spec: its input and output.
         device: the worker's.
         content_hash: of the weights.
     """
@@ -46,7 +46,7 @@ class Predictor:
             settings: the `handler` section of model-config.yaml; `model_class` names the user's own network.
 
         Raises:
-            SimpleNetError: the archive is incomplete, or code and weights have drifted apart.
+            SimpleNetError: the archive is incomplete, or code and weights do not match.
         """
         root = Path(folder)
         manifest = orjson.loads((root / "MAR-INF" / "MANIFEST.json").read_bytes())["model"]
@@ -67,7 +67,7 @@ class Predictor:
         """The probabilities of the rows of several requests, one after another.
 
         Args:
-            parts: of each request `(n, input_size)` float32; there may be none.
+            parts: one array `(n, input_size)` float32 per request; may be empty.
 
         Returns:
             `(all rows, num_classes)` float32.
@@ -76,7 +76,7 @@ class Predictor:
             return np.empty((0, len(self.spec.classes)), np.float32)
         if sum(map(len, parts)) <= MANY_ROWS:
             return self._predict_rows(np.concatenate(parts))
-        # Many rows are not copied together first.
+        # Many rows are not joined first, which would copy them.
         return np.concatenate([self._predict_rows(np.require(part, requirements="W")) for part in parts])
 
     def warm_up(self) -> None:
@@ -93,7 +93,7 @@ class Predictor:
 
 
 def worker_device(gpu_id: int | None) -> torch.device:
-    """The device of a worker: the GPU that TorchServe gave it, Apple's where that is what there is, else the CPU."""
+    """The device of a worker: the GPU that TorchServe assigned to it, else Apple's if there is one, else the CPU."""
     if gpu_id is not None and torch.cuda.is_available():
         return torch.device("cuda", int(gpu_id))
     if torch.backends.mps.is_available():

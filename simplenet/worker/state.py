@@ -1,7 +1,7 @@
-"""What a worker that is verified and warm says of itself: a line in its log, and a small file for `serve` and `status`.
+"""What a verified and warm worker reports about itself: a line in its log, and a small file for `serve`.
 
-Each worker writes `<pid>.json` into the folder that SIMPLENET_STATE_DIR names. On a stock TorchServe there is none.
-Torch is imported where it is needed: `serve` reads these files while it has not been loaded yet.
+Each worker writes `<pid>.json` into the folder that SIMPLENET_STATE_DIR names. On a stock TorchServe the variable is
+not set. Torch is imported inside functions: `serve` reads these files before it has imported torch.
 """
 
 import logging
@@ -39,11 +39,11 @@ class WorkerState:
     version: str  # of the model
     device: str  # that it computes on: "cuda:3", "mps", "cpu"
     device_name: str
-    gpu: int | None  # that TorchServe assigned to it; another than `device` where torch has no CUDA
+    gpu: int | None  # that TorchServe assigned to it; differs from `device` if torch has no CUDA
     content_hash: str  # of the weights
     torch: str  # its version
     started: str  # when it became ready: UTC, ISO 8601
-    fast_paths: dict[str, str]  # what runs as "wire", "frontend", "json" and "png"
+    fast_paths: dict[str, str]  # the implementations of "wire", "frontend", "json" and "png"
 
     def write(self, folder: Path) -> None:
         """Write the state as `<pid>.json`, whole or not at all, and remove those of workers that have ended."""
@@ -64,9 +64,9 @@ class WorkerState:
 
 
 def read_all(folder: Path) -> list[WorkerState]:
-    """Every state in a folder, by pid; a file that vanishes or is none of ours is skipped.
+    """Every state in a folder, by pid; a file that vanishes or has other contents is skipped.
 
-    A worker that died leaves its file: whether the process lives is for the caller to find out.
+    A worker that died leaves its file: the caller must check whether the process is running.
     """
     states = []
     for file in folder.glob("*.json"):
@@ -81,7 +81,7 @@ def announce(context: Any, predictor: "Predictor", wire_is_fast: bool) -> None:
     Args:
         context: TorchServe's.
         predictor: verified and warm.
-        wire_is_fast: whether our reader and writer took the place of TorchServe's.
+        wire_is_fast: whether `wire` replaced TorchServe's reader and writer.
     """
     state = _describe(context.manifest["model"], context.system_properties.get("gpu_id"), predictor, wire_is_fast)
     logger.info("%s", state)
@@ -116,7 +116,7 @@ def _describe(
 
 
 def _device_name(device: "torch.device") -> str:
-    """What the hardware calls itself."""
+    """The name of the hardware."""
     import torch
 
     if device.type == "cuda":
@@ -133,6 +133,6 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is somebody else's
+    except PermissionError:  # it belongs to another user
         pass
     return True

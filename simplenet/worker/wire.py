@@ -1,7 +1,7 @@
 """The worker's side of TorchServe 0.12's protocol, read from the socket in large pieces.
 
-The stock reader asks the socket for every field by itself, some fifty system calls a request. This one receives what
-there is, takes the fields out of its buffer, and lends request bodies to the decoder as views of it, without a copy.
+The stock reader reads every field from the socket separately, about fifty system calls per request. This one receives
+all available bytes, parses the fields in its buffer, and passes request bodies to the decoder as views, without a copy.
 
 The format is that of the frontend's ModelRequestEncoder and ModelResponseDecoder (on the worker's side:
 ts/protocol/otf_message_handler.py); integers are 4 bytes in network order, -1 ends a list, bytes follow their length:
@@ -26,15 +26,15 @@ from simplenet.worker.messages import RawRequest, Response
 
 logger = logging.getLogger(__name__)
 
-TORCHSERVE_VERSION = "0.12.0"  # the last release: its protocol will not move
+TORCHSERVE_VERSION = "0.12.0"  # the last release: its protocol will not change
 
 _INT = struct.Struct("!i")
 _END = -1
 _BUFFER = 1 << 18  # bytes at first; it grows until a message fits
-_LARGE_BUFFER = 1 << 26  # bytes; a larger one is given back after its message
-_KNOWN_HEADERS = 8  # blocks of headers kept by a reader: a client's requests all have the same
+_LARGE_BUFFER = 1 << 26  # bytes; a larger one is freed after its message
+_KNOWN_HEADERS = 8  # blocks of headers kept by a reader: a client's requests all have the same headers
 _LONG_HEADERS = 4096  # bytes; a longer block is not kept
-_ALLOCATION_FAILED = ("out of memory", "can't allocate memory")  # in a RuntimeError of torch's
+_ALLOCATION_FAILED = ("out of memory", "can't allocate memory")  # in a RuntimeError from torch
 
 Headers = dict[str, Any]
 Span = tuple[str, str, int, int]  # a field's name, media type, and where its value begins and ends
@@ -42,17 +42,17 @@ Respond = Callable[[list[RawRequest]], list[Response]]
 
 
 class _IncompleteError(Exception):
-    """The message goes on; `args[0]` is how many bytes of it there must be at least."""
+    """The message is incomplete; `args[0]` is the least number of bytes that it must have."""
 
 
 class Reader:
-    """Takes messages from a connected stream socket; nothing else may read from it meanwhile."""
+    """Reads messages from a connected stream socket; nothing else may read from it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._buffer = bytearray(_BUFFER)
-        self._start = self._end = 0  # what was received and not yet taken
-        self._known: list[tuple[bytes, Headers]] = []  # blocks of headers and what they say, the latest first
+        self._start = self._end = 0  # the bytes received and not yet consumed
+        self._known: list[tuple[bytes, Headers]] = []  # blocks of headers and the parsed headers, the latest first
 
     def read(self) -> tuple[bytes, Any]:
         """The next message: `(b"I", [RawRequest, …])`, or `(b"L", {…})` as TorchServe's own reader gives it.
@@ -70,9 +70,9 @@ class Reader:
         return command, self._inference()
 
     def _inference(self) -> list[RawRequest]:
-        """Every request of a batch; what was parsed stays parsed while more is received."""
+        """Every request of a batch; parsed requests are kept while more bytes are received."""
         parsed: list[tuple[bytes, Headers, list[Span]]] = []
-        at = 0  # counted from the message's start, for the message may move in the buffer
+        at = 0  # counted from the message's start, because the message may move in the buffer
         while True:
             view = memoryview(self._buffer)[self._start : self._end]
             try:
@@ -87,7 +87,7 @@ class Reader:
             return [_raw_request(view, *request) for request in parsed]
 
     def _take(self, parse: Callable[[memoryview], tuple[Any, int]]) -> Any:
-        """What `parse` makes of the next bytes; it returns that and how many they were."""
+        """The value that `parse` reads from the next bytes; `parse` also returns their number."""
         while True:
             view = memoryview(self._buffer)[self._start : self._end]
             try:
@@ -100,14 +100,14 @@ class Reader:
             return value
 
     def _rewind(self) -> None:
-        """Between two messages: use the buffer from its beginning, and give back a large one."""
+        """Between two messages: use the buffer from its beginning, and free a large one."""
         if self._start == self._end:
             self._start = self._end = 0
             if len(self._buffer) > _LARGE_BUFFER:
                 self._buffer = bytearray(_BUFFER)
 
     def _receive(self, least: int) -> None:
-        """Receive until `least` bytes are there, more if they have come."""
+        """Receive until the buffer holds `least` bytes of the message, or more if available."""
         if self._start + least > len(self._buffer):
             waiting = self._buffer[self._start : self._end]
             if least > len(self._buffer):
@@ -138,7 +138,7 @@ def encode_responses(requests: Sequence[RawRequest], responses: Sequence[Respons
 
 
 def encode_failure(requests: Sequence[RawRequest], status: int, message: str) -> bytes:
-    """The message that fails a batch as a whole, byte for byte as TorchServe writes it."""
+    """The message that fails a complete batch, byte for byte as TorchServe writes it."""
     parts = [_INT.pack(status), _sized(message)]
     for request in requests:
         # No content type, the status, no phrase, no headers.
@@ -149,13 +149,13 @@ def encode_failure(requests: Sequence[RawRequest], status: int, message: str) ->
 
 
 def install(respond: Respond) -> bool:
-    """In a worker of TorchServe 0.12, take the place of its reader and writer from the next message on.
+    """In a worker of TorchServe 0.12, replace its reader and writer from the next message on.
 
     Args:
         respond: called with every batch; one response per request, in order.
 
     Returns:
-        Whether it was installed: not on another version, outside a worker, or when SIMPLENET_WIRE is "stock".
+        Whether it was installed: False for another version, outside a worker, or if SIMPLENET_WIRE is "stock".
     """
     import ts
     from ts.service import Service
@@ -188,7 +188,7 @@ def install(respond: Respond) -> bool:
 
 
 def respond_or_fail(requests: list[RawRequest], respond: Respond) -> bytes:
-    """The message for a batch; an error that the handler did not foresee fails all of it and is logged.
+    """The message for a batch; an unexpected error fails all of it and is logged.
 
     The statuses are TorchServe's own, with one difference: it reports every error that mentions CUDA as out of memory.
     """
@@ -204,11 +204,11 @@ def respond_or_fail(requests: list[RawRequest], respond: Respond) -> bytes:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether Python, NumPy, or torch on any device could not allocate."""
-    import torch  # here, because the protocol itself needs none; a worker has it loaded
+    import torch  # here, because the protocol does not need it; a worker has imported it already
 
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    # The CPU's allocator, Apple's and the CUDA driver have no exception of their own in torch.
+    # In torch, the CPU's allocator, Apple's and the CUDA driver have no exception class of their own.
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
 
 
@@ -221,7 +221,7 @@ def _command(view: memoryview) -> tuple[bytes, int]:
 def _request(
     view: memoryview, at: int, known: list[tuple[bytes, Headers]]
 ) -> tuple[bytes, Headers, list[Span], int] | None:
-    """The request at `at`: its id, headers and the spans of its fields, and where it ends; None at the list's end."""
+    """The request at `at`: its id, headers, the spans of its fields and its end; None at the end of the list."""
     length, at = _int(view, at)
     if length == _END:
         return None
@@ -243,7 +243,7 @@ def _request(
 
 
 def _headers(view: memoryview, at: int, known: list[tuple[bytes, Headers]]) -> tuple[Headers, int]:
-    """The headers at `at`, and where their list ends; a block that is known is not parsed again."""
+    """The headers at `at`, and the end of their list; a known block is not parsed again."""
     for block, headers in known:
         if view[at : at + len(block)] == block:
             return headers, at + len(block)
@@ -311,6 +311,6 @@ _SUCCESS = _INT.pack(200) + _sized("Prediction success")
 
 @lru_cache(maxsize=64)
 def _response_head(content_type: str, status: int, phrase: str) -> bytes:
-    """From the content type to the headers, of which the content type is one."""
+    """The bytes from the content type to the headers, which repeat the content type."""
     header = _INT.pack(1) + _sized("content-type") + _sized(content_type)
     return _sized(content_type) + _INT.pack(status) + _sized(phrase) + header

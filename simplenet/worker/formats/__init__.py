@@ -1,1 +1,1 @@
-"""One file a format that requests and responses may have; `table` lists them, and a new one begins there."""
+"""One file per format of requests and responses; `table` lists them, and a new format starts there."""

@@ -1,7 +1,7 @@
-"""Rows of JSON without a Python object per number, where pysimdjson is installed.
+"""Rows of JSON without a Python object per number, if pysimdjson is installed.
 
-It takes the common form alone, `{"instances": [[number, …], …], "parameters": {…}}` with flat rows. It leaves the rest
-to the careful reader in json_body.py, which also says what is wrong.
+It reads only the common form, `{"instances": [[number, …], …], "parameters": {…}}` with flat rows. It leaves the rest
+to the careful reader in json_body.py, which also explains errors.
 """
 
 from importlib import import_module
@@ -12,7 +12,7 @@ import numpy as np
 simdjson: Any
 try:
     simdjson = import_module("simdjson")
-except ImportError:  # a stock TorchServe: the careful reader takes everything
+except ImportError:  # a stock TorchServe: the careful reader reads everything
     simdjson = None
 
 ACTIVE = "orjson" if simdjson is None else "simdjson"  # what reads the common form here
@@ -30,7 +30,7 @@ def parse(body: bytes, input_size: int) -> tuple[np.ndarray, dict[str, Any]] | N
             _parser = simdjson.Parser()
         return _rows(_parser.parse(body), body, input_size)
     except (ValueError, TypeError, RuntimeError, LookupError, AttributeError):
-        _parser = None  # it may still be held by what failed
+        _parser = None  # the failed document may still hold it
         return None
 
 

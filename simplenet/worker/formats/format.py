@@ -1,4 +1,4 @@
-"""What every format has in common: how it is described, and the checks and words that several share."""
+"""The description of a format, and the checks and words that several formats share."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ Rows = tuple[np.ndarray, dict[str, Any]]  # rows `(n, input_size)` float32, and 
 
 @dataclass(frozen=True)
 class Format:
-    """One format of a request's body, and of a response's where it can hold probabilities.
+    """One format of a request's body, and of a response's if it can hold probabilities.
 
     Args:
         decode: a body that is not empty to rows and parameters; raises a RequestError that names the field, what was
             expected and what was found.
-        signatures: the first bytes, one of which shows that a body without a Content-Type has this format.
-        images: a body is one image, which only a model of square rows takes.
+        signatures: first bytes; a body without a Content-Type that begins with one of them has this format.
+        images: a body is one image, which only a model of square rows accepts.
         encode: probabilities `(n, num_classes)` float32 to the bytes of a response.
     """
 
@@ -36,7 +36,7 @@ def finite(rows: np.ndarray, where: str) -> np.ndarray:
     """The rows, if every number in them is finite.
 
     Raises:
-        RequestError: with the place of the first that is not.
+        RequestError: names the place of the first that is not.
     """
     if not np.isfinite(rows).all():
         row, position = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
@@ -45,7 +45,7 @@ def finite(rows: np.ndarray, where: str) -> np.ndarray:
 
 
 def describe(value: Any) -> str:
-    """A value in a message: short, as JSON writes it.
+    """A value for a message: short, as JSON writes it.
 
     Example:
         >>> describe(None), describe("seven"), describe([1, 2]), describe({"a": 1})

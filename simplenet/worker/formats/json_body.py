@@ -16,7 +16,7 @@ _NUMBERS = frozenset((int, float))
 
 
 def decode(data: memoryview, spec: ModelSpec) -> Rows:
-    """Rows `(n, input_size)` float32 and parameters of a JSON body: the common form at once, any other with care.
+    """Rows `(n, input_size)` float32 and parameters of a JSON body: the common form by `fast_json`, any other here.
 
     Example:
         >>> body = b'{"instances": [[0, 1], [0.5, 0]], "parameters": {"top_k": 2}}'
@@ -25,14 +25,14 @@ def decode(data: memoryview, spec: ModelSpec) -> Rows:
         ([[0.0, 1.0], [0.5, 0.0]], {'top_k': 2})
 
     Raises:
-        RequestError: no JSON, or JSON of another form.
+        RequestError: the body is not JSON, or JSON of another form.
     """
     body = bytes(data)
     return fast_json.parse(body, spec.input_size) or decode_parsed(_parse(body), spec)
 
 
 def decode_parsed(body: Any, spec: ModelSpec) -> Rows:
-    """The same of a body that has been parsed, by TorchServe or here: any JSON value.
+    """The same for a body that TorchServe or `decode` has parsed: any JSON value.
 
     Raises:
         RequestError: it has another form.

@@ -24,7 +24,7 @@ def decode(data: memoryview, spec: ModelSpec) -> Rows:
         (dtype('float32'), [[1.0, 1.0]], {})
 
     Raises:
-        RequestError: no .npy file, one of another dtype or shape, or a number that is not finite.
+        RequestError: the body is not a .npy file, has another dtype or shape, or a number is not finite.
     """
     array = _read(data, spec)
     rows = array.reshape(len(array), spec.input_size)
@@ -42,7 +42,7 @@ def encode(probabilities: np.ndarray) -> bytes:
 
 
 def _read(data: memoryview, spec: ModelSpec) -> np.ndarray:
-    """The array, if its header is honest about what follows; nothing is unpickled."""
+    """The array, if its header agrees with the bytes that follow; nothing is unpickled."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)

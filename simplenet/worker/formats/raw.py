@@ -16,7 +16,7 @@ def decode(data: memoryview, spec: ModelSpec) -> Rows:
         ([[0.0, 0.0], [0.0, 0.0]], {})
 
     Raises:
-        RequestError: the last row is cut, or a number is not finite.
+        RequestError: the last row is incomplete, or a number is not finite.
     """
     if not holds_whole_rows(data, spec):
         raise RequestError(

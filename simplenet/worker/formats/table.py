@@ -1,6 +1,6 @@
-"""Every format, by its media type: a new one is a file beside this one and an entry here.
+"""Every format by its media type; a new one needs a file beside this one and an entry here.
 
-Requests are decoded, bodies without a Content-Type recognised, responses encoded and the 415 message written from it.
+It is used to decode requests, recognise bodies without a Content-Type, encode responses and write the 415 message.
 """
 
 from simplenet.errors import UnsupportedMediaTypeError
@@ -16,10 +16,10 @@ FORMATS = {
     RAW: Format(raw.decode, encode=raw.encode),
     NPY: Format(npy.decode, npy.SIGNATURES, encode=npy.encode),
 }
-# What a response may be, the first where the client has no preference. JSON is encoded by the batch, in encode.py.
+# The media types of responses; the first is for clients without a preference. encode.py encodes JSON per batch.
 RESPONSE_TYPES = (JSON, *(media_type for media_type, one in FORMATS.items() if one.encode))
 EXPECTED_TYPES = f"{', '.join(FORMATS)} or {FORM} with a field 'data'"
-_HEAD = 16  # bytes in which a signature is looked for
+_HEAD = 16  # bytes that are searched for a signature
 
 
 def decode_body(data: memoryview, media_type: str, spec: ModelSpec) -> Rows:
@@ -27,12 +27,12 @@ def decode_body(data: memoryview, media_type: str, spec: ModelSpec) -> Rows:
 
     Args:
         data: the body.
-        media_type: what the client calls it; where that is empty, the first bytes show it.
-        spec: what the model takes.
+        media_type: from the client; if empty, the first bytes show it.
+        spec: the input of the model.
 
     Raises:
-        UnsupportedMediaTypeError: of no format here, or an image for a model that takes none.
-        RequestError: or one of its kinds, with what is wrong in this body.
+        UnsupportedMediaTypeError: the format is unknown, or the body is an image and the model does not accept images.
+        RequestError: or one of its subclasses, naming what is wrong in this body.
     """
     body_format = FORMATS.get(media_type or recognise(data))
     if body_format is None:
@@ -47,7 +47,7 @@ def decode_body(data: memoryview, media_type: str, spec: ModelSpec) -> Rows:
 
 
 def recognise(data: memoryview) -> str:
-    r"""The media type that the first bytes show, or an empty text.
+    r"""The media type that the first bytes show, or an empty string.
 
     Example:
         >>> recognise(memoryview(b' {"instances": [[0.5]]}'))

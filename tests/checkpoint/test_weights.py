@@ -135,7 +135,7 @@ def test_module_in_some_names_only_is_part_of_the_network(model, tmp_path):
 
 def test_two_weights_of_one_bare_name_are_refused(model, tmp_path):
     torch.save({**model.state_dict(), **wrapped(model.state_dict(), "_orig_mod.")}, tmp_path / "net.pt")
-    assert "two weights have one name" in refused(tmp_path / "net.pt", KeyMismatchError)
+    assert "two weights have the same name" in refused(tmp_path / "net.pt", KeyMismatchError)
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])

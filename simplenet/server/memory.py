@@ -103,9 +103,7 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> Memory
     return MemoryPlan(offered, heap, direct, budget, budget if lowered else request_size, lowered)
 
 
-def offered_bytes(
-    root: Path = Path("/"), address_space: int | None = None, physical: int | None = None
-) -> int:
+def offered_bytes(root: Path = Path("/"), address_space: int | None = None, physical: int | None = None) -> int:
     """The memory that this process and those it starts may use: the least of all limits on them.
 
     Args:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from simplenet.errors import SettingError
 from simplenet.text import quoted
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_PORT = 8080
 DEFAULT_MODEL_NAME = "simplenet"
 
@@ -31,6 +33,14 @@ class Variable:
             raise SettingError(f"{self.name}: expected one of {quoted(self.values)}, found {value!r}")
         return value.lower() if self.values else value
 
+    def read_or_warn(self) -> str:
+        """`read` in a worker: on a stock TorchServe nobody has checked the value, which must not keep a model away."""
+        try:
+            return self.read()
+        except SettingError as error:
+            logger.warning("%s; taking %r", error, self.default)
+            return self.default
+
 
 # Frontend and workers both take log4j's names; a worker uses the corresponding Python level.
 _PYTHON_LEVELS = {
@@ -43,6 +53,7 @@ _PYTHON_LEVELS = {
     "trace": logging.DEBUG,
     "all": logging.DEBUG,
 }
+_LEVELS_BY_PYTHONS_NAME = {"critical": "fatal", "warning": "warn", "notset": "all"}  # where it has another
 LOG_LEVEL = Variable(
     "SIMPLENET_LOG_LEVEL", "warn", "least level of both logs, the frontend's and the workers'", (*_PYTHON_LEVELS,)
 )
@@ -94,7 +105,7 @@ def help_text() -> str:
 def worker_log_level() -> int:
     """LOG_LEVEL as a level of Python's logging.
 
-    Raises:
-        SettingError: it is not a level.
+    Python's own names are levels too: `serve` refuses them, but on a stock TorchServe they may be set.
     """
-    return _PYTHON_LEVELS[LOG_LEVEL.read()]
+    given = (os.environ.get(LOG_LEVEL.name) or "").lower()
+    return _PYTHON_LEVELS[_LEVELS_BY_PYTHONS_NAME.get(given) or LOG_LEVEL.read_or_warn()]

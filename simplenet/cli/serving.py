@@ -113,7 +113,7 @@ def _make_sample(model_store: Path, run_dir: Path) -> None:
 
 def _announce(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
     """Print the URL and, for each model, a curl command that works when pasted."""
-    typer.echo(f"ready {server.url} (workers: {server.workers} a model, logs: {server.logs})")
+    typer.echo(f"ready {server.url} (workers: {server.workers}, logs: {server.logs})")
     for name, (content_type, file) in samples.items():
         body = shlex.quote(f"@{file}")
         typer.echo(f"curl -H 'Content-Type: {content_type}' --data-binary {body} {server.url}/predictions/{name}")

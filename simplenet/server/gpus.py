@@ -1,6 +1,8 @@
-"""How many GPUs TorchServe will find."""
+"""How many GPUs TorchServe will find, and how many workers it starts on them."""
 
 import subprocess
+from collections.abc import Mapping
+from typing import Any
 
 from simplenet.settings import VISIBLE_GPUS
 
@@ -18,3 +20,30 @@ def count_gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return len(listing.stdout.splitlines()) if listing.returncode == 0 else 0
+
+
+def workers_of(settings: Mapping[str, Any], chosen: int | None, gpus: int) -> int:
+    """The workers that TorchServe starts for a model.
+
+    Args:
+        settings: the archive's model-config; its `minWorkers` wins where `maxWorkers` is no less.
+        chosen: by the user; by default one for each GPU that the model may use, or one on the CPU.
+        gpus: on this machine.
+    """
+    least = whole_number(settings, "minWorkers")
+    if 0 < least <= whole_number(settings, "maxWorkers"):  # else TorchServe ignores both
+        return least
+    if chosen:
+        return chosen
+    if settings.get("deviceType") == "cpu":
+        return 1
+    devices = settings.get("deviceIds") or ()
+    if isinstance(devices, list) and all(device in range(gpus) for device in devices):  # else TorchServe ignores it
+        return len(devices)
+    return max(1, gpus)
+
+
+def whole_number(settings: Mapping[str, Any], name: str) -> int:
+    """A setting of a model-config, or 0 where TorchServe ignores it: an archive may be made by hand."""
+    value = settings.get(name)
+    return value if isinstance(value, int) and value > 0 else 0

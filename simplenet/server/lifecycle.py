@@ -17,7 +17,7 @@ from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
 from simplenet.server import processes, torchserve
 from simplenet.server.frontend import limits_bodies
-from simplenet.server.gpus import count_gpus
+from simplenet.server.gpus import count_gpus, whole_number, workers_of
 from simplenet.server.memory import offered_bytes, plan_memory
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
@@ -28,6 +28,7 @@ from simplenet.settings import DEFAULT_PORT
 from simplenet.signals import signals_deferred, signals_ignored
 
 STOP_TIMEOUT_S = 20.0
+DEFAULT_RESPONSE_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 
 
 def start(
@@ -47,48 +48,69 @@ def start(
         lock: descriptor of the lock on `run_dir`, from `new_run_dir`; the server holds it as long as it runs.
         port: for predictions; management, metrics and the two gRPC ports follow it.
         host: the address that predictions are served on.
-        workers: per model; by default one per GPU, or one on the CPU.
+        workers: per model; by default one per GPU that it may use, or one on the CPU.
 
     Raises:
         ServerError: Java is missing, a port is taken, or the server cannot be started.
     """
     java = torchserve.find_java()
     check_ports(port, host)
-    workers = workers or max(1, count_gpus())
     manifests = {name: read_manifest(path) for name, path in archives.items()}
-    memory = plan_memory(offered_bytes(), workers * len(archives), torchserve.read_config())
-    config = torchserve.write_config(run_dir, archives, port, host, workers, memory.max_request_size)
-    least_delay = all(manifest.settings.get("maxBatchDelay") == 1 for manifest in manifests.values())
-    command = torchserve.command(java, run_dir, config, least_delay, memory.java_options())
-    environment = torchserve.environment(run_dir, workers)
-    pid = _spawn(command, run_dir, environment, lock)
-    server = Server(
-        port=port,
-        pid=pid,
-        started=psutil.Process(pid).create_time(),
-        models=tuple(archives),
-        host=host,
-        workers=workers,
-        run_dir=run_dir,
-        versions={name: manifest.version for name, manifest in manifests.items()},
-        memory=str(replace(memory, enforced=limits_bodies(run_dir))),
-        silent_models=tuple(name for name, path in archives.items() if not writes_state(path)),
-    )
-    write_record(server)
+    settings = [manifest.settings for manifest in manifests.values()]
+    gpus = count_gpus()
+    model_workers = {name: workers_of(manifest.settings, workers, gpus) for name, manifest in manifests.items()}
+    memory = plan_memory(offered_bytes(), sum(model_workers.values()), torchserve.read_config())
+    numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
+    config = torchserve.write_config(run_dir, archives, port, host, numbers, memory.max_request_size)
+    least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
+    options = [*memory.java_options(), f"-Dsimplenet.body.timeout={_body_timeout_s(settings)}"]
+    command = torchserve.command(java, run_dir, config, least_delay, options)
+    environment = torchserve.environment(run_dir, sum(model_workers.values()))
+    memory_line = str(replace(memory, enforced=limits_bodies(run_dir)))
+    silent_models = tuple(name for name, path in archives.items() if not writes_state(path))
+    with _spawned(command, run_dir, environment, lock) as pid:
+        server = Server(
+            port=port,
+            pid=pid,
+            started=psutil.Process(pid).create_time(),
+            models=tuple(archives),
+            host=host,
+            model_workers=model_workers,
+            run_dir=run_dir,
+            versions={name: manifest.version for name, manifest in manifests.items()},
+            memory=memory_line,
+            silent_models=silent_models,
+        )
+        write_record(server)
     return server
 
 
-def _spawn(command: Sequence[str], run_dir: Path, environment: Mapping[str, str], lock: int | None) -> int:
+def _body_timeout_s(settings: Sequence[Mapping[str, Any]]) -> int:
+    """How long a client that has left may wait for its response: once in the queue and once in the worker."""
+    timeouts = (whole_number(one, "responseTimeout") or DEFAULT_RESPONSE_TIMEOUT_S for one in settings)
+    return 2 * max(timeouts, default=DEFAULT_RESPONSE_TIMEOUT_S)
+
+
+@contextmanager
+def _spawned(command: Sequence[str], run_dir: Path, environment: Mapping[str, str], lock: int | None) -> Iterator[int]:
     """Start the frontend in its own session: Ctrl-C does not reach it, and its process group has every worker.
+
+    If the body raises, the group is killed: without a record nobody could stop it.
 
     Returns:
         Its pid.
     """
     with (run_dir / "logs" / "console.log").open("wb") as console:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, cwd=run_dir, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
             start_new_session=True, pass_fds=() if lock is None else (lock,),
-        ).pid  # fmt: skip
+        )  # fmt: skip
+    try:
+        yield process.pid
+    except BaseException:
+        processes.kill_group(process.pid)
+        process.wait()
+        raise
 
 
 @contextmanager

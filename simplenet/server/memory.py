@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from simplenet.errors import SettingError
 from simplenet.settings import MEMORY
 
@@ -82,6 +84,9 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> Memory
         workers: of all models together.
         config: config.properties; a heap or direct memory in its `vmargs`, and a `max_request_size` other than the
             shipped one, are kept.
+
+    Raises:
+        SettingError: `max_request_size` is no number of bytes.
     """
     per_body = _HEAP_PER_BODY + _DIRECT_PER_BODY + _WORKER_PER_BODY
     rest = offered - offered // _SPARE - _SERVE - _JAVA - workers * _WORKER - _SMALL_HEAP - _SMALL_DIRECT
@@ -93,17 +98,18 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> Memory
         heap, budget = own, min(budget, max(_LEAST_BUDGET, (own - _SMALL_HEAP) // _HEAP_PER_BODY))
     if own := _option(vmargs, ("-XX:MaxDirectMemorySize=",)):
         direct, budget = own, min(budget, max(_LEAST_BUDGET, (own - _SMALL_DIRECT) // _DIRECT_PER_BODY))
-    request_size = int(config.get("max_request_size", SHIPPED_REQUEST_SIZE))
+    request_size = _request_size(config)
     lowered = request_size == SHIPPED_REQUEST_SIZE > budget
     return MemoryPlan(offered, heap, direct, budget, budget if lowered else request_size, lowered)
 
 
-def offered_bytes(root: Path = Path("/"), address_space: int | None = None) -> int:
+def offered_bytes(root: Path = Path("/"), address_space: int | None = None, physical: int | None = None) -> int:
     """The memory that this process and its children may use: the smallest of all limits on them.
 
     Args:
-        root: of the file system with /proc and /sys.
+        root: of the file system with the cgroups; macOS has none.
         address_space: its limit, by default this process's (`ulimit -v`); negative means none.
+        physical: bytes of memory, by default this machine's.
 
     Raises:
         SettingError: SIMPLENET_MEMORY is not a size.
@@ -112,7 +118,7 @@ def offered_bytes(root: Path = Path("/"), address_space: int | None = None) -> i
         if not (size := parse_size(given)):
             raise SettingError(f"{MEMORY.name}: expected a size like 1500m or 2g, found {given!r}")
         return size
-    limits = [*_physical(root), *_cgroup_limits(root)]
+    limits = [physical or psutil.virtual_memory().total, *_cgroup_limits(root)]
     soft = resource.getrlimit(resource.RLIMIT_AS)[0] if address_space is None else address_space
     if soft > 0:
         limits.append(soft)
@@ -136,10 +142,15 @@ def _option(vmargs: list[str], prefixes: tuple[str, ...]) -> int:
     return sizes[-1] if sizes else 0
 
 
-def _physical(root: Path) -> Iterator[int]:
-    for line in (root / "proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal:"):
-            yield int(line.split()[1]) << 10
+def _request_size(config: Mapping[str, str]) -> int:
+    """`max_request_size` as TorchServe reads it: a Java int."""
+    given = config.get("max_request_size", str(SHIPPED_REQUEST_SIZE))
+    if not given.isdecimal() or not 0 < int(given) < 1 << 31:
+        raise SettingError(
+            f"config.properties: max_request_size: expected a number of bytes from 1 to {(1 << 31) - 1}, "
+            f"found {given!r}; 16 MiB are {16 * MIB}"
+        )
+    return int(given)
 
 
 def _cgroup_limits(root: Path) -> Iterator[int]:

@@ -65,11 +65,11 @@ def _is_ready(server: Server, session: requests.Session) -> bool:
     # A worker writes its state shortly before the frontend learns that it has loaded. A request in between waits in the
     # model's queue, which exists before the port is opened.
     states = living_workers(server)
-    for model in server.models:
+    for model, workers in server.model_workers.items():
         if model in server.silent_models:
-            if not _is_described_as_ready(server, model, session):
+            if not _is_described_as_ready(server, model, workers, session):
                 return False
-        elif sum((state.model, state.version) == (model, server.versions[model]) for state in states) < server.workers:
+        elif sum((state.model, state.version) == (model, server.versions[model]) for state in states) < workers:
             return False
     return _responds(server, session)
 
@@ -83,14 +83,14 @@ def _responds(server: Server, session: requests.Session) -> bool:
     return True
 
 
-def _is_described_as_ready(server: Server, model: str, session: requests.Session) -> bool:
+def _is_described_as_ready(server: Server, model: str, workers: int, session: requests.Session) -> bool:
     try:
         response = session.get(f"{server.management_url}/models/{model}/all", timeout=_DESCRIBE_TIMEOUT_S)
         versions = response.json() if response.ok else []
     except (requests.RequestException, ValueError):
         return False
     return bool(versions) and all(
-        len(version["workers"]) >= server.workers and all(w["status"] == "READY" for w in version["workers"])
+        len(version["workers"]) >= workers and all(w["status"] == "READY" for w in version["workers"])
         for version in versions
     )
 

@@ -1,5 +1,6 @@
 """How TorchServe is started: Java, its command line, its environment, its configuration file."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def write_config(
     archives: Mapping[str, Path],
     port: int,
     host: str,
-    workers: int,
+    workers: Mapping[tuple[str, str], int],
     max_request_size: int | None = None,
 ) -> Path:
     """Write the project's config.properties and this run's values after it: the last value of a key counts.
@@ -55,7 +56,7 @@ def write_config(
         archives: model name to the .mar file.
         port: the first of five.
         host: the address of predictions.
-        workers: for each model.
+        workers: of each model, by its name and version.
         max_request_size: bytes; by default the project's.
 
     Returns:
@@ -74,7 +75,7 @@ def write_config(
         "grpc_management_port": port + 4,
         "model_store": store,
         "load_models": ",".join(f"{name}={name}.mar" for name in archives),
-        "default_workers_per_model": workers,
+        **_worker_settings(workers),
         "metrics_config": resource("config/metrics.yaml"),
     }
     if max_request_size is not None:
@@ -83,6 +84,14 @@ def write_config(
     file = run_dir / CONFIG
     file.write_text(base + "\n# This run\n" + "".join(f"{key}={value}\n" for key, value in values.items()))
     return file
+
+
+def _worker_settings(workers: Mapping[tuple[str, str], int]) -> dict[str, object]:
+    """How TorchServe is told: https://github.com/pytorch/serve/blob/master/docs/configuration.md#config-model"""
+    if len(numbers := set(workers.values())) == 1:
+        return {"default_workers_per_model": numbers.pop()}
+    models = {name: {version: {"minWorkers": n, "maxWorkers": n}} for (name, version), n in workers.items()}
+    return {"models": json.dumps(models)}
 
 
 def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_options: Sequence[str] = ()) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,18 +32,22 @@ _SHOWN_HASH = 12  # digits
 
 @dataclass(frozen=True)
 class WorkerState:
-    """One worker, as it was when it became ready."""
+    """One worker, as it was when it became ready.
+
+    The library in the archive writes it, which may be older or newer than the one that reads it: a field added here has
+    a default.
+    """
 
     pid: int
     model: str
     version: str  # of the model
-    device: str  # that it computes on: "cuda:3", "mps", "cpu"
-    device_name: str
-    gpu: int | None  # that TorchServe assigned to it; differs from `device` if torch has no CUDA
-    content_hash: str  # of the weights
-    torch: str  # its version
-    started: str  # when it became ready: UTC, ISO 8601
-    fast_paths: dict[str, str]  # the implementations of "wire", "frontend", "json" and "png"
+    device: str = ""  # that it computes on: "cuda:3", "mps", "cpu"
+    device_name: str = ""
+    gpu: int | None = None  # that TorchServe assigned to it; differs from `device` if torch has no CUDA
+    content_hash: str = ""  # of the weights
+    torch: str = ""  # its version
+    started: str = ""  # when it became ready: UTC, ISO 8601
+    fast_paths: dict[str, str] = field(default_factory=dict)  # behind "wire", "frontend", "json" and "png"
 
     def write(self, folder: Path) -> None:
         """Write the state as `<pid>.json`, whole or not at all, and remove those of workers that have ended."""
@@ -55,23 +59,25 @@ class WorkerState:
 
     def __str__(self) -> str:
         """One line for the log."""
-        paths = self.fast_paths
+        wire, frontend, json, png = (self.fast_paths.get(name, "?") for name in ("wire", "frontend", "json", "png"))
         return (
             f"worker {self.pid}: {self.model} {self.version} on {self.device} ({self.device_name}), "
-            f"wire {paths['wire']}, frontend {paths['frontend']}, JSON {paths['json']}, PNG {paths['png']}, "
+            f"wire {wire}, frontend {frontend}, JSON {json}, PNG {png}, "
             f"verified {self.content_hash[:_SHOWN_HASH]}"
         )
 
 
 def read_all(folder: Path) -> list[WorkerState]:
-    """Every state in a folder, by pid; a file that vanishes or has other contents is skipped.
+    """Every state in a folder, by pid; a file that vanishes or has other contents is skipped, as is an unknown field.
 
     A worker that died leaves its file: the caller must check whether the process is running.
     """
+    known = {each.name for each in fields(WorkerState)}
     states = []
     for file in folder.glob("*.json"):
-        with suppress(FileNotFoundError, orjson.JSONDecodeError, TypeError):
-            states.append(WorkerState(**orjson.loads(file.read_bytes())))
+        with suppress(FileNotFoundError, orjson.JSONDecodeError, TypeError, AttributeError):
+            values = orjson.loads(file.read_bytes()).items()
+            states.append(WorkerState(**{name: value for name, value in values if name in known}))
     return sorted(states, key=lambda state: state.pid)
 
 

@@ -162,7 +162,7 @@ def install(respond: Respond) -> bool:
 
     worker = sys.modules["__main__"]
     if (
-        settings.WIRE.read() == "stock"
+        settings.WIRE.read_or_warn() == "stock"
         or ts.__version__ != TORCHSERVE_VERSION
         or not hasattr(worker, "TorchModelServiceWorker")
     ):

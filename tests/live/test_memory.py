@@ -1,4 +1,7 @@
-"""A server told that it has 2 GiB: large bodies beyond its budget are refused, and nothing dies or outgrows it."""
+"""A server told that it has 2 GiB: large bodies beyond its budget are refused, and nothing dies or outgrows it.
+
+A second server has a budget of one large body, and closes the connection of a client that has left after a second.
+"""
 
 import http.client
 import re
@@ -38,7 +41,11 @@ def post(server: Running, body: bytes) -> tuple[int, bytes]:
 
 
 def head(body: bytes, *more: str) -> bytes:
-    lines = ["POST /predictions/simplenet HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *more]
+    return head_of(f"Content-Length: {len(body)}", *more)
+
+
+def head_of(*more: str) -> bytes:
+    lines = ["POST /predictions/simplenet HTTP/1.1", "Host: localhost", *more]
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in HEADERS.items()), "", ""]).encode()
 
 
@@ -53,19 +60,24 @@ def status(connection: socket.socket) -> int:
         return response.status
 
 
+def chunks(body: bytes, size: int = 10_000) -> bytes:
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
+
+
 @contextmanager
-def full(server: Running) -> Iterator[None]:
+def full(server: Running, body: bytes = LARGE) -> Iterator[None]:
     """As many bodies are on their way as the budget has room for: their heads have come."""
     with ExitStack() as connections:
         for _ in range(64):
             connection = connections.enter_context(connect(server))
-            connection.sendall(head(LARGE, "Expect: 100-continue"))
+            connection.sendall(head(body, "Expect: 100-continue"))
             said = connection.recv(64)
             if b" 503 " in said:
                 break
             assert said.startswith(b"HTTP/1.1 100 ")
         else:
-            pytest.fail("64 bodies of 12.8 MB were let in")
+            pytest.fail(f"64 bodies of {len(body)} bytes were let in")
         yield
 
 
@@ -143,3 +155,81 @@ def test_ordinary_traffic_is_not_refused(server):
     with ThreadPoolExecutor(256) as pool:
         answers = list(pool.map(lambda _: post(server, SMALL), range(1024)))
     assert {code for code, _ in answers} == {200}
+
+
+TINY_BUDGET = 1_000_000
+MIDDLING = bytes(200 * 784 * 4)  # charged, and only one at a time fits
+
+
+@pytest.fixture(scope="module")
+def tiny(start_server, model_store) -> Iterator[Running]:
+    options = f"-Dsimplenet.body.budget={TINY_BUDGET} -Dsimplenet.body.timeout=1"
+    running = start_server("--model-store", model_store, _JAVA_OPTIONS=options)  # wins over the command line
+    yield running
+    assert simplenet("stop", "--port", str(running.port)).returncode == 0
+
+
+def test_a_small_chunked_body_is_let_in_however_full_the_budget_is(tiny):
+    with full(tiny, MIDDLING), connect(tiny) as connection:
+        connection.sendall(head_of("Transfer-Encoding: chunked") + chunks(SMALL))
+        assert status(connection) == 200
+
+
+@pytest.mark.parametrize("size", [10_000, 300_000])  # of a chunk
+def test_a_large_chunked_body_beyond_the_budget_is_refused_and_the_connection_lives_on(tiny, size):
+    with full(tiny, MIDDLING), connect(tiny) as connection:
+        connection.sendall(head_of("Transfer-Encoding: chunked") + chunks(MIDDLING, size))
+        assert status(connection) == 503
+        connection.sendall(head(SMALL) + SMALL)
+        assert status(connection) == 200
+
+
+def test_large_chunked_bodies_are_let_in_one_after_another(tiny):
+    with connect(tiny) as connection:
+        for _ in range(4):
+            connection.sendall(head_of("Transfer-Encoding: chunked") + chunks(MIDDLING))
+            assert status(connection) == 200
+
+
+@pytest.mark.parametrize("expect", [(), ("Expect: 100-continue",)])
+def test_a_body_that_never_fits_is_413(tiny, expect):
+    body = bytes(TINY_BUDGET + 1)
+    with connect(tiny) as connection:
+        connection.sendall(head(body, *expect) + (b"" if expect else body))
+        assert status(connection) == 413
+
+
+@pytest.mark.parametrize("expect", [(), ("Expect: 100-continue",)])
+@pytest.mark.parametrize("length", ["abc", "99999999999999999999"])
+def test_a_content_length_that_is_no_number_is_400(tiny, length, expect):
+    with connect(tiny) as connection:
+        connection.sendall(head_of(f"Content-Length: {length}", *expect))
+        assert status(connection) == 400
+
+
+def test_a_refused_expectation_ends_the_connection_if_its_client_wants_that(tiny):
+    with full(tiny, MIDDLING), connect(tiny) as connection:
+        connection.sendall(head(MIDDLING, "Expect: 100-continue", "Connection: close"))
+        assert status(connection) == 503
+        assert connection.recv(1) == b""
+
+
+def test_a_client_that_left_and_gets_no_response_keeps_neither_its_connection_nor_its_charge(tiny):
+    (worker,) = worker_pids(tiny.port)
+    psutil.Process(worker).suspend()
+    try:
+        with connect(tiny) as connection:
+            connection.sendall(head(MIDDLING) + MIDDLING)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""
+        deadline = time.monotonic() + 60
+        while True:
+            with connect(tiny) as connection:
+                connection.sendall(head(MIDDLING, "Expect: 100-continue"))
+                if connection.recv(64).startswith(b"HTTP/1.1 100 "):
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        psutil.Process(worker).resume()
+    assert post(tiny, SMALL)[0] == 200

@@ -6,10 +6,28 @@ import sys
 
 import psutil
 import pytest
+from support import free_port
 
 from simplenet.errors import ServerError
-from simplenet.server import lifecycle
+from simplenet.server import lifecycle, processes
 from simplenet.server.record import Server, find
+from simplenet.server.run_dir import new_run_dir
+
+
+@pytest.mark.parametrize("fault", [OSError("no space left on device"), KeyboardInterrupt()])
+def test_a_process_that_cannot_be_recorded_is_ended(root, monkeypatch, sample_archive, fault):
+    def refuse(server):
+        pids.append(server.pid)
+        raise fault
+
+    pids = []
+    program = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"]
+    monkeypatch.setattr(lifecycle.torchserve, "command", lambda *_: program)
+    monkeypatch.setattr(lifecycle, "write_record", refuse)
+    with pytest.raises(type(fault)), new_run_dir(9100) as (run_dir, lock):
+        lifecycle.start({"simplenet": sample_archive}, run_dir=run_dir, lock=lock, port=free_port())
+    psutil.wait_procs(processes.group(pids[0], ""), timeout=30)
+    assert processes.group(pids[0], "") == []
 
 
 @pytest.mark.parametrize("ignored", [False, True])

@@ -1,5 +1,6 @@
 """What memory is offered, by trees of files like those of real machines, and how it is shared out."""
 
+import psutil
 import pytest
 
 from simplenet.errors import SettingError
@@ -15,8 +16,8 @@ def _not_given(monkeypatch):
 
 
 def machine(root, group: str | None = None, limits: dict[str, str] | None = None):
-    """A file system of a machine of 24 GiB."""
-    files = {"proc/meminfo": f"MemTotal: {24 << 20} kB\nMemFree: 1 kB\n", **(limits or {})}
+    """A file system with the limits of a cgroup."""
+    files = dict(limits or {})
     if group is not None:
         files["proc/self/cgroup"] = group
     for name, content in files.items():
@@ -59,21 +60,25 @@ def machine(root, group: str | None = None, limits: dict[str, str] | None = None
     ],
 )
 def test_the_least_limit_counts(tmp_path, group, limits, offered):
-    assert offered_bytes(machine(tmp_path, group, limits), address_space=-1) == offered
+    assert offered_bytes(machine(tmp_path, group, limits), -1, 24 * GIB) == offered
 
 
 def test_a_limit_on_the_address_space_counts(tmp_path):
-    assert offered_bytes(machine(tmp_path), address_space=6 * GIB) == 6 * GIB
+    assert offered_bytes(machine(tmp_path), 6 * GIB, 24 * GIB) == 6 * GIB
 
 
 def test_this_machine_has_memory():
     assert offered_bytes() > 0
 
 
+def test_a_machine_without_proc_has_its_physical_memory(tmp_path):
+    assert offered_bytes(tmp_path, address_space=-1) == psutil.virtual_memory().total
+
+
 @pytest.mark.parametrize(("given", "offered"), [("1500m", 1500 * MIB), ("2G", 2 * GIB), ("1073741824", GIB)])
 def test_the_users_own_size_comes_first(tmp_path, monkeypatch, given, offered):
     monkeypatch.setenv("SIMPLENET_MEMORY", given)
-    assert offered_bytes(machine(tmp_path), address_space=-1) == offered
+    assert offered_bytes(machine(tmp_path), -1, 24 * GIB) == offered
 
 
 @pytest.mark.parametrize("given", ["much", "-1g", "2.5g", "0"])
@@ -119,6 +124,13 @@ def test_a_request_size_of_the_users_own_stays():
     plan = plan_memory(GIB, 2, {"max_request_size": str(20 * MIB)})
     assert plan.max_request_size == 20 * MIB
     assert "but max_request_size allows more than" in str(plan)
+
+
+@pytest.mark.parametrize("given", ["16m", "", "-1", "0", "1.5", "2147483648"])
+def test_a_request_size_that_torchserve_cannot_read_is_refused(given):
+    expected = r"config.properties: max_request_size: expected a number of bytes from 1 to 2147483647, found"
+    with pytest.raises(SettingError, match=f"{expected} {given!r}"):
+        plan_memory(GIB, 1, {"max_request_size": given})
 
 
 @pytest.mark.parametrize(

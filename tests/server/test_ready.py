@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import psutil
@@ -55,7 +56,7 @@ def served(run_dir, frontend: subprocess.Popen, port: int, workers: int) -> Serv
     for name in ("state", "logs"):
         (run_dir / name).mkdir()
     created = psutil.Process(frontend.pid).create_time()
-    return Server(port, frontend.pid, created, ("net",), "127.0.0.1", workers, run_dir, {"net": "2.0"})
+    return Server(port, frontend.pid, created, ("net",), "127.0.0.1", {"net": workers}, run_dir, {"net": "2.0"})
 
 
 def state(pid: int, model: str = "net", version: str = "2.0") -> WorkerState:
@@ -72,6 +73,21 @@ def test_a_server_is_ready_when_all_its_workers_are(tmp_path, process, port):
     state(workers[1].pid).write(server.states)
     wait_until_ready(server, timeout_s=30)
     assert {worker.pid for worker in living_workers(server)} == {worker.pid for worker in workers}
+
+
+def test_each_model_waits_for_its_own_workers(tmp_path, process, port):
+    frontend = process(preexec_fn=os.setpgrp)
+    server = replace(
+        served(tmp_path, frontend, port, workers=1),
+        models=("net", "other"), model_workers={"net": 1, "other": 2}, versions={"net": "2.0", "other": "2.0"},
+    )  # fmt: skip
+    workers = [process(preexec_fn=lambda: os.setpgid(0, frontend.pid)) for _ in range(3)]
+    for worker, model in zip(workers[:2], ("net", "other"), strict=True):
+        state(worker.pid, model).write(server.states)
+    with pytest.raises(ServerError, match="not ready in time"):
+        wait_until_ready(server, timeout_s=0)
+    state(workers[2].pid, "other").write(server.states)
+    wait_until_ready(server, timeout_s=30)
 
 
 @pytest.mark.parametrize("wrong", [{"model": "other"}, {"version": "1.0"}])

@@ -24,8 +24,22 @@ def test_a_record_in_a_folder_of_somebody_else_stops_nothing(root, monkeypatch):
 
 def test_a_record_reads_back_as_it_was_written(root):
     server = Server(
-        9100, os.getpid(), psutil.Process().create_time(), ("net", "old"), "127.0.0.1", 3, root / "9100",
-        {"net": "1.0", "old": "2.0"}, "memory: enough", ("old",),
+        9100, os.getpid(), psutil.Process().create_time(), ("net", "old"), "127.0.0.1", {"net": 3, "old": 1},
+        root / "9100", {"net": "1.0", "old": "2.0"}, "memory: enough", ("old",),
     )  # fmt: skip
     write_record(server)
     assert find(9100) == server
+
+
+def test_a_record_of_another_version_is_read_as_far_as_it_is_known(root):
+    values = {"port": 9100, "pid": 1, "started": 2.0, "models": ["net"], "run_dir": str(root / "9100")}
+    (root / "9100").mkdir()
+    (root / "9100" / "server.json").write_text(json.dumps({**values, "workers": 1, "colour": "green"}))
+    assert find(9100) == Server(9100, 1, 2.0, ("net",), run_dir=root / "9100")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"), [({"net": 2, "other": 2}, "2 a model"), ({"net": 2, "other": 1}, "net 2, other 1")]
+)
+def test_the_workers_are_told_by_model_where_they_differ(numbers, words):
+    assert Server(9100, 1, 2.0, tuple(numbers), model_workers=numbers).workers == words

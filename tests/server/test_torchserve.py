@@ -17,10 +17,27 @@ def test_archives_may_be_links_or_have_names_that_torchserve_cannot_read(tmp_pat
     archives["other"].symlink_to(tmp_path / "elsewhere.mar")
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    config = torchserve.write_config(run_dir, archives, 9100, "127.0.0.1", 1).read_text()
+    config = torchserve.write_config(
+        run_dir, archives, 9100, "127.0.0.1", {("net", "1.0"): 1, ("other", "1.0"): 1}
+    ).read_text()
     assert f"model_store={run_dir / 'store'}\n" in config
     assert "load_models=net=net.mar,other=other.mar\n" in config
     assert [(run_dir / "store" / f"{name}.mar").read_bytes() for name in archives] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "line"),
+    [
+        ({("net", "1.0"): 2, ("other", "2.0"): 2}, "default_workers_per_model=2\n"),
+        (
+            {("net", "1.0"): 2, ("other", "2.0"): 1},
+            'models={"net": {"1.0": {"minWorkers": 2, "maxWorkers": 2}}, '
+            '"other": {"2.0": {"minWorkers": 1, "maxWorkers": 1}}}\n',
+        ),
+    ],
+)
+def test_torchserve_is_told_the_workers_of_each_model_where_they_differ(tmp_path, workers, line):
+    assert line in torchserve.write_config(tmp_path, {}, 9100, "127.0.0.1", workers).read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The state that a worker writes when it is ready."""
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,21 @@ def test_the_line_in_the_log_names_what_runs():
 def test_a_file_that_is_no_state_is_skipped(tmp_path, content):
     STATE.write(tmp_path)
     (tmp_path / "other.json").write_bytes(content)
+    assert read_all(tmp_path) == [STATE]
+
+
+def test_a_state_of_an_older_library_has_defaults_for_what_it_lacks(tmp_path):
+    (tmp_path / "7.json").write_text('{"pid": 7, "model": "net", "version": "1.0"}')
+    (state,) = read_all(tmp_path)
+    assert state == WorkerState(7, "net", "1.0")
+    assert (state.gpu, state.fast_paths) == (None, {})
+    assert str(state).startswith("worker 7: net 1.0 on ")
+
+
+def test_what_a_newer_library_adds_to_a_state_is_ignored(tmp_path):
+    STATE.write(tmp_path)
+    file = tmp_path / f"{STATE.pid}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "colour": "green"}))
     assert read_all(tmp_path) == [STATE]
 
 

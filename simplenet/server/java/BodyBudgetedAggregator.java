@@ -1,6 +1,7 @@
 package simplenet.server.frontend;
 
 import io.netty.buffer.Unpooled;
+import io.netty.channel.Channel;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelOption;
@@ -11,8 +12,11 @@ import io.netty.channel.socket.ChannelInputShutdownEvent;
 import io.netty.handler.codec.http.DefaultFullHttpResponse;
 import io.netty.handler.codec.http.FullHttpMessage;
 import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpContent;
 import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpMessage;
+import io.netty.handler.codec.http.HttpObject;
 import io.netty.handler.codec.http.HttpObjectAggregator;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
@@ -23,21 +27,26 @@ import io.netty.handler.codec.http.LastHttpContent;
 import java.net.SocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
+import java.util.List;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * Netty's aggregator with a budget of bytes for all the bodies that the frontend holds.
  *
- * <p>A body is charged when its head arrives and given back when its response is written. One that the budget has no
- * room for is answered 503 at once, and skipped as it arrives. Small bodies are not charged, so large ones never keep
- * them out. The system property simplenet.body.budget sets the budget in bytes.
+ * <p>A body is charged when its head arrives, a chunked one as its chunks arrive, and given back when its response is
+ * written. One that the budget has no room for is answered 503 at once, and skipped as it arrives. One that is larger
+ * than the whole budget is answered 413. Small bodies are not charged, so large ones never keep them out. The system
+ * property simplenet.body.budget sets the budget in bytes.
  *
  * <p>The body of a client that has left waits in the queue like any other, so its connection stays open, half closed,
- * until the response is written.
+ * until the response is written. TorchServe drops some requests without a response; the system property
+ * simplenet.body.timeout says after how many seconds such a connection is closed.
  */
 public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler {
     private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
+    private static final long TIMEOUT_S = Long.getLong("simplenet.body.timeout", 120);
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
     private static final long BROKEN_S = 10; // a connection that broke has its body in the queue for a while longer
     private static final AtomicLong CHARGED = new AtomicLong();
@@ -45,10 +54,10 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     private final ArrayDeque<Long> waiting = new ArrayDeque<>(); // of requests that are complete, the oldest first
     private long arriving; // of the request that is being received
     private boolean refused;
-    private boolean clientLeft;
+    private Future<?> leaving; // closes the connection of a client that has left
 
     public BodyBudgetedAggregator(int maxContentLength) {
-        super(maxContentLength);
+        super((int) Math.min(maxContentLength, BUDGET));
     }
 
     @Override
@@ -60,12 +69,12 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     @Override
     public void userEventTriggered(ChannelHandlerContext context, Object event) throws Exception {
         if (event instanceof ChannelInputShutdownEvent) {
-            clientLeft = true;
             giveBackArriving();
-            // TorchServe closes by a reset, which may overtake the response; for this connection it is an ordinary end.
-            context.channel().config().setOption(ChannelOption.SO_LINGER, -1);
+            endWithoutReset(context.channel());
             if (waiting.isEmpty()) {
                 context.close();
+            } else {
+                leaving = context.executor().schedule(() -> context.close(), TIMEOUT_S, TimeUnit.SECONDS);
             }
         }
         super.userEventTriggered(context, event);
@@ -73,25 +82,40 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     protected Object newContinueResponse(HttpMessage start, int maxContentLength, ChannelPipeline pipeline) {
+        if (start.decoderResult().isFailure()) {
+            return null; // its Content-Length may be no number
+        }
         Object response = super.newContinueResponse(start, maxContentLength, pipeline);
         boolean goOn = response instanceof HttpResponse
                 && ((HttpResponse) response).status().codeClass() == HttpStatusClass.INFORMATIONAL;
-        if (goOn && !charge(start, maxContentLength)) {
-            refused = false; // said here
-            return refusal();
+        if (!goOn || chargeHead(start)) {
+            return response;
         }
-        return response;
+        boolean keepAlive = HttpUtil.isKeepAlive(start);
+        if (!keepAlive) {
+            endWithoutReset(pipeline.channel());
+        }
+        return refusal(keepAlive);
+    }
+
+    @Override
+    protected boolean closeAfterContinueResponse(Object response) {
+        return super.closeAfterContinueResponse(response)
+                || isRefusal(response) && !HttpUtil.isKeepAlive((HttpResponse) response);
     }
 
     @Override
     protected boolean ignoreContentAfterContinueResponse(Object response) {
-        return super.ignoreContentAfterContinueResponse(response)
-                || ((HttpResponse) response).status().codeClass() == HttpStatusClass.SERVER_ERROR;
+        return super.ignoreContentAfterContinueResponse(response) || isRefusal(response);
     }
 
     @Override
     protected boolean isContentLengthInvalid(HttpMessage start, int maxContentLength) {
-        return super.isContentLengthInvalid(start, maxContentLength) || !charge(start, maxContentLength);
+        if (super.isContentLengthInvalid(start, maxContentLength)) {
+            return true;
+        }
+        refused = start.decoderResult().isSuccess() && !chargeHead(start);
+        return refused;
     }
 
     @Override
@@ -103,15 +127,45 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         }
         refused = false;
         boolean keepAlive = HttpUtil.isKeepAlive(message);
-        context.writeAndFlush(refusal())
+        context.writeAndFlush(refusal(keepAlive))
                 .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
+    }
+
+    /** A body without a Content-Length is charged for what has come of it. */
+    @Override
+    protected void aggregate(FullHttpMessage message, HttpContent chunk) throws Exception {
+        super.aggregate(message, chunk);
+        long size = message.content().readableBytes();
+        if (size > SMALL && size > arriving) {
+            refused = !charge(size - arriving);
+        }
+    }
+
+    @Override
+    protected boolean isLastContentMessage(HttpContent chunk) throws Exception {
+        return refused || super.isLastContentMessage(chunk);
     }
 
     @Override
     protected void finishAggregation(FullHttpMessage message) throws Exception {
         super.finishAggregation(message);
-        waiting.add(arriving);
-        arriving = 0;
+        if (!refused) {
+            waiting.add(arriving);
+            arriving = 0;
+        }
+    }
+
+    @Override
+    protected void decode(ChannelHandlerContext context, HttpObject message, List<Object> whole) throws Exception {
+        super.decode(context, message, whole);
+        if (refused) { // in its midst; netty discards the chunks that are still to come
+            FullHttpMessage cut = (FullHttpMessage) whole.remove(whole.size() - 1);
+            try {
+                handleOversizedMessage(context, cut);
+            } finally {
+                cut.release();
+            }
+        }
     }
 
     @Override
@@ -120,7 +174,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             CHARGED.addAndGet(-waiting.poll());
         }
         ChannelPromise written = promise.unvoid();
-        if (clientLeft && waiting.isEmpty()) {
+        if (leaving != null && waiting.isEmpty()) {
             written.addListener(ChannelFutureListener.CLOSE);
         }
         context.write(message, written);
@@ -129,6 +183,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     @Override
     public void channelInactive(ChannelHandlerContext context) throws Exception {
         giveBackArriving();
+        if (leaving != null) {
+            leaving.cancel(false);
+        }
         long abandoned = waiting.stream().mapToLong(Long::longValue).sum();
         waiting.clear();
         if (abandoned > 0) {
@@ -137,18 +194,20 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         super.channelInactive(context);
     }
 
-    private boolean charge(HttpMessage start, int maxContentLength) {
-        long none = HttpUtil.isTransferEncodingChunked(start) ? maxContentLength : 0; // it may become as large as that
-        long size = HttpUtil.getContentLength(start, none);
-        if (size <= SMALL) {
-            return true;
-        }
-        if (CHARGED.addAndGet(size) > BUDGET) {
-            CHARGED.addAndGet(-size);
-            refused = true;
-            return false;
-        }
-        arriving = size;
+    private boolean chargeHead(HttpMessage start) {
+        long size = HttpUtil.isTransferEncodingChunked(start) ? 0 : HttpUtil.getContentLength(start, 0L);
+        return size <= SMALL || charge(size);
+    }
+
+    private boolean charge(long size) {
+        long charged;
+        do {
+            charged = CHARGED.get();
+            if (charged + size > BUDGET) {
+                return false;
+            }
+        } while (!CHARGED.compareAndSet(charged, charged + size));
+        arriving += size;
         return true;
     }
 
@@ -157,7 +216,16 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         arriving = 0;
     }
 
-    private static FullHttpResponse refusal() {
+    /** TorchServe closes by a reset, which may overtake the response; this connection gets an ordinary end. */
+    private static void endWithoutReset(Channel channel) {
+        channel.config().setOption(ChannelOption.SO_LINGER, -1);
+    }
+
+    private static boolean isRefusal(Object response) {
+        return ((HttpResponse) response).status().codeClass() == HttpStatusClass.SERVER_ERROR;
+    }
+
+    private static FullHttpResponse refusal(boolean keepAlive) {
         byte[] body = ("{\n  \"code\": 503,\n  \"type\": \"ServiceUnavailableException\",\n  \"message\": "
                         + "\"expected at most " + BUDGET + " bytes of bodies at once, found more; try again\"\n}\n")
                 .getBytes(StandardCharsets.UTF_8);
@@ -165,6 +233,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
                 HttpVersion.HTTP_1_1, HttpResponseStatus.SERVICE_UNAVAILABLE, Unpooled.wrappedBuffer(body));
         response.headers().set(HttpHeaderNames.CONTENT_TYPE, "application/json");
         response.headers().set(HttpHeaderNames.CONTENT_LENGTH, body.length);
+        if (!keepAlive) {
+            response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+        }
         return response;
     }
 

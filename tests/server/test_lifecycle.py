@@ -21,13 +21,27 @@ def test_a_process_that_cannot_be_recorded_is_ended(root, monkeypatch, sample_ar
         raise fault
 
     pids = []
-    program = [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"]
+    child = "[sys.executable, '-c', 'import time; time.sleep(20)']"
+    program = [sys.executable, "-c", f"import subprocess, sys; subprocess.run({child})"]
     monkeypatch.setattr(lifecycle.torchserve, "command", lambda *_: program)
     monkeypatch.setattr(lifecycle, "write_record", refuse)
     with pytest.raises(type(fault)), new_run_dir(9100) as (run_dir, lock):
         lifecycle.start({"simplenet": sample_archive}, run_dir=run_dir, lock=lock, port=free_port())
-    psutil.wait_procs(processes.group(pids[0], ""), timeout=30)
+    psutil.wait_procs(processes.group(pids[0], ""), timeout=10)
     assert processes.group(pids[0], "") == []
+
+
+@pytest.mark.filterwarnings("ignore:.*Popen.__del__")  # a server outlives the command that starts it
+def test_the_workers_of_all_models_share_the_cores(root, monkeypatch, sample_archive):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(lifecycle.torchserve.os, "cpu_count", lambda: 9)
+    program = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'], flush=True); input()"]
+    monkeypatch.setattr(lifecycle.torchserve, "command", lambda *_: program)
+    with new_run_dir(9100) as (run_dir, lock):
+        archives = {"net": sample_archive, "other": sample_archive}
+        server = lifecycle.start(archives, run_dir=run_dir, lock=lock, port=free_port(), workers=2)
+    psutil.wait_procs([process] if (process := server.process()) else [], timeout=30)  # its input is empty
+    assert (run_dir / "logs" / "console.log").read_text().startswith("2\n")  # the frontend has the ninth core
 
 
 @pytest.mark.parametrize("ignored", [False, True])

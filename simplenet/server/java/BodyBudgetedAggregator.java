@@ -91,11 +91,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (!goOn || chargeHead(start)) {
             return response;
         }
-        boolean keepAlive = HttpUtil.isKeepAlive(start);
-        if (!keepAlive) {
-            endWithoutReset(pipeline.channel());
-        }
-        return refusal(keepAlive);
+        return refusal(start, pipeline.channel());
     }
 
     @Override
@@ -127,7 +123,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         }
         refused = false;
         boolean keepAlive = HttpUtil.isKeepAlive(message);
-        context.writeAndFlush(refusal(keepAlive))
+        context.writeAndFlush(refusal(message, context.channel()))
                 .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
     }
 
@@ -225,7 +221,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         return ((HttpResponse) response).status().codeClass() == HttpStatusClass.SERVER_ERROR;
     }
 
-    private static FullHttpResponse refusal(boolean keepAlive) {
+    private static FullHttpResponse refusal(HttpMessage request, Channel channel) {
         byte[] body = ("{\n  \"code\": 503,\n  \"type\": \"ServiceUnavailableException\",\n  \"message\": "
                         + "\"expected at most " + BUDGET + " bytes of bodies at once, found more; try again\"\n}\n")
                 .getBytes(StandardCharsets.UTF_8);
@@ -233,8 +229,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
                 HttpVersion.HTTP_1_1, HttpResponseStatus.SERVICE_UNAVAILABLE, Unpooled.wrappedBuffer(body));
         response.headers().set(HttpHeaderNames.CONTENT_TYPE, "application/json");
         response.headers().set(HttpHeaderNames.CONTENT_LENGTH, body.length);
-        if (!keepAlive) {
+        if (!HttpUtil.isKeepAlive(request)) {
             response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            endWithoutReset(channel);
         }
         return response;
     }

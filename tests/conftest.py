@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
@@ -19,6 +20,9 @@ os.environ["COLUMNS"] = "200"  # tables as a wide terminal shows them
 # Networks this small gain nothing from a second thread, and tests and their processes share the cores.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# The same examples every time, and as long as they take: a busy machine fails no test.
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 DIGITS = [str(digit) for digit in range(10)]
 
 

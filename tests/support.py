@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-COMMAND_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 600  # far beyond what a slow machine needs; it only ends what hangs
 
 
 @dataclass(frozen=True)

@@ -28,17 +28,21 @@ def serve(
     ),
     checkpoint: Annotated[str | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one per GPU, or one.")] = None,
-    profile: Annotated[str | None, typer.Option(help="throughput or latency, instead of the archive's own.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="throughput, latency or a YAML file, instead of the archive's own.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the server is ready.")] = False,
 ) -> None:
     """Start a server and wait until its models are ready. If the model store is empty, train the sample model first."""
     with signals_interrupt(), lasting_output():
         from simplenet.server import new_run_dir, started, wait_until_ready
+        from simplenet.server.memory import offered_bytes
         from simplenet.server.model_store import collect_archives, is_empty, require_writable, verified_samples
         from simplenet.server.ports import check_ports
         from simplenet.server.torchserve import find_java
 
         check_settings()
+        offered_bytes()  # a wrong SIMPLENET_MEMORY is refused before the sample model is trained
         find_java()
         check_ports(port, host)
         with new_run_dir(port) as (run_dir, lock):

@@ -19,7 +19,8 @@ def count_gpus() -> int:
         )
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return len(listing.stdout.splitlines()) if listing.returncode == 0 else 0
+    gpus = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]  # the slices of one are indented
+    return len(gpus) if listing.returncode == 0 else 0
 
 
 def workers_of(settings: Mapping[str, Any], chosen: int | None, gpus: int) -> int:

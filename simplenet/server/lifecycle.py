@@ -59,7 +59,8 @@ def start(
     settings = [manifest.settings for manifest in manifests.values()]
     gpus = count_gpus()
     model_workers = {name: workers_of(manifest.settings, workers, gpus) for name, manifest in manifests.items()}
-    memory = plan_memory(offered_bytes(), sum(model_workers.values()), torchserve.read_config())
+    models = sum(path.stat().st_size for path in archives.values())
+    memory = plan_memory(offered_bytes(), sum(model_workers.values()), torchserve.read_config(), models)
     numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
     config = torchserve.write_config(run_dir, archives, port, host, numbers, memory.max_request_size)
     least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
@@ -80,6 +81,7 @@ def start(
             versions={name: manifest.version for name, manifest in manifests.items()},
             memory=memory_line,
             silent_models=silent_models,
+            startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),
         )
         write_record(server)
     return server

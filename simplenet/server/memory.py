@@ -76,7 +76,7 @@ class MemoryPlan:
         ]
 
 
-def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> MemoryPlan:
+def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: int = 0) -> MemoryPlan:
     """Divide the memory.
 
     Args:
@@ -85,11 +85,14 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str]) -> Memory
         config: config.properties; a heap or direct memory in its `vmargs`, and a `max_request_size` other than the
             shipped one, are kept.
 
+        models: bytes of all archives; each is read and its network built before it is served.
+
     Raises:
         SettingError: `max_request_size` is no number of bytes.
     """
     per_body = _HEAP_PER_BODY + _DIRECT_PER_BODY + _WORKER_PER_BODY
-    rest = offered - offered // _SPARE - _SERVE - _JAVA - workers * _WORKER - _SMALL_HEAP - _SMALL_DIRECT
+    fixed = _SERVE + _JAVA + workers * _WORKER + 2 * models + _SMALL_HEAP + _SMALL_DIRECT
+    rest = offered - offered // _SPARE - fixed
     budget = min(LARGEST_BUDGET, max(_LEAST_BUDGET, rest // per_body))
     heap = LARGEST_HEAP if budget == LARGEST_BUDGET else _SMALL_HEAP + _HEAP_PER_BODY * budget
     direct = min(LARGEST_DIRECT, _SMALL_DIRECT + _DIRECT_PER_BODY * budget)

@@ -16,7 +16,7 @@ from simplenet.server.record import Server
 from simplenet.server.root_cause import load_failed, root_cause
 from simplenet.worker.state import WorkerState, read_all
 
-READY_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 120.0  # until the first worker is ready, and from each to the next
 _POLL_S = 0.05
 _PING_TIMEOUT_S = 5.0
 _DESCRIBE_TIMEOUT_S = 60.0
@@ -26,13 +26,20 @@ _STATE_MODULE = "simplenet/worker/state.py"
 def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None:
     """Wait until every worker of every model is verified and warm, and the frontend responds.
 
+    Args:
+        server: as `start` returned it.
+        timeout_s: seconds in which one more worker must become ready; at least the startupTimeout of every model.
+
     Raises:
         ServerError: a worker cannot load, with the root cause; or the timeout is over.
     """
-    deadline = time.monotonic() + timeout_s
+    timeout_s = max(timeout_s, server.startup_timeout_s)
+    deadline, ready = time.monotonic() + timeout_s, 0
     with requests.Session() as session:
         session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
         while not _is_ready(server, session):
+            if (now_ready := len(living_workers(server))) > ready:
+                deadline, ready = time.monotonic() + timeout_s, now_ready
             failed = load_failed(server.logs)
             ended = server.process() is None
             late = time.monotonic() > deadline

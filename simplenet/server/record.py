@@ -29,6 +29,7 @@ class Server:
     versions: dict[str, str] = field(default_factory=dict)  # of each model
     memory: str = ""  # the memory plan in one line
     silent_models: tuple[str, ...] = ()  # archives older than the workers' state files
+    startup_timeout_s: float = 0.0  # the longest that a profile gives a worker
 
     @property
     def url(self) -> str:

@@ -34,9 +34,9 @@ def find_java() -> Path:
     return Path(JAVA)
 
 
-def read_config() -> dict[str, str]:
-    """The project's config.properties; the last value of a key counts."""
-    lines = [line.strip() for line in resource(CONFIG).read_text().splitlines()]
+def read_config(file: Path | None = None) -> dict[str, str]:
+    """A config.properties, by default the project's; the last value of a key counts."""
+    lines = [line.strip() for line in (file or resource(CONFIG)).read_text().splitlines()]
     pairs = [line.partition("=") for line in lines if "=" in line and not line.startswith("#")]
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -111,7 +111,6 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
     if spec is None or spec.origin is None:
         raise ServerError("torchserve is not installed: pip install torchserve==0.12.0")
     home = Path(spec.origin).parent
-    vmargs = [line.partition("=")[2].split() for line in config.read_text().splitlines() if line.startswith("vmargs=")]
     return [
         str(java),
         f"-Dmodel_server_home={home.parent}",
@@ -119,10 +118,15 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
         f"-Djava.io.tmpdir={run_dir / 'tmp'}",
         f"-Dsimplenet.log.level={LOG_LEVEL.read()}",
         *java_options,
-        *(vmargs[-1] if vmargs else ()),
+        *read_config(config).get("vmargs", "").split(),
         *("-cp", frontend.class_path(home, run_dir, least_delay), "org.pytorch.serve.ModelServer"),
         *("--python", sys.executable, "-f", str(config), "-ncs"),
     ]
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment(run_dir: Path, workers: int) -> dict[str, str]:
@@ -149,5 +153,5 @@ def environment(run_dir: Path, workers: int) -> dict[str, str]:
         }
     )
     # The frontend has one core, the workers share the others: one thread too many makes all of them wait.
-    inherited.setdefault(THREADS.name, str(max(1, ((os.cpu_count() or 1) - 1) // workers)))
+    inherited.setdefault(THREADS.name, str(max(1, (_cores() - 1) // workers)))
     return inherited

@@ -21,7 +21,7 @@ from simplenet.checkpoint.verify import verified_parts
 from simplenet.content_hash import content_hash
 
 KILLS = 200
-LONGEST_S = 0.5  # until a kill, at most
+LONGEST_S = 1.5  # until a kill, at most
 
 
 @pytest.fixture
@@ -74,7 +74,9 @@ def test_every_file_that_killed_saves_leave_is_whole(saving, tmp_path):
     chance, folder = random.Random(0), tmp_path / "saved"
     longest = min(time_of_a_round(saving, folder), LONGEST_S)
     seen: set[str] = set()
-    for _ in range(KILLS):
+    for number in range(KILLS):
+        if number % 20 == 19:  # the disk may have become slower
+            longest = min(max(longest, time_of_a_round(saving, folder)), LONGEST_S)
         with killed(saving):
             time.sleep(chance.uniform(0, longest))  # the random moment itself
         hidden = {path for path in folder.iterdir() if path.name.startswith(".")}

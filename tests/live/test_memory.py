@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Event
 
 import psutil
@@ -65,12 +65,21 @@ def chunks(body: bytes, size: int = 10_000) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [*parts, b""])
 
 
+def leave(connection: socket.socket) -> None:
+    """End a connection and wait until the frontend has ended it too, its charge given back."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1 << 16):
+            pass
+
+
 @contextmanager
 def full(server: Running, body: bytes = LARGE) -> Iterator[None]:
     """As many bodies are on their way as the budget has room for: their heads have come."""
     with ExitStack() as connections:
         for _ in range(64):
             connection = connections.enter_context(connect(server))
+            connections.callback(leave, connection)
             connection.sendall(head(body, "Expect: 100-continue"))
             said = connection.recv(64)
             if b" 503 " in said:
@@ -133,8 +142,10 @@ def test_what_fits_is_answered_and_the_rest_refused_within_the_limit(server, cli
 
     def watch() -> None:
         nonlocal peak
-        while not over.wait(0.1):
+        while True:
             peak = max(peak, sum(psutil.Process(pid).memory_full_info().pss for pid in before))
+            if over.wait(0.1):
+                break
 
     with ThreadPoolExecutor(clients + 1) as pool:
         watching = pool.submit(watch)

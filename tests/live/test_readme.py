@@ -35,7 +35,10 @@ Run = Callable[..., str]
 @pytest.fixture(scope="module")
 def ports() -> dict[str, int]:
     """The README's ports, and the free ones that stand for them here."""
-    return {"8080": free_port(), "8090": free_port()}
+    first = free_port()
+    while (second := free_port()) == first:
+        pass
+    return {"8080": first, "8090": second}
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int], bucket:
 
     def execute(language: str, text: str) -> str:
         script = text.replace("scripts/serve\n", "scripts/serve --port 8080 --detach\n")
-        for port, free in ports.items():
-            script = script.replace(port, str(free))
+        script = re.sub("|".join(ports), lambda port: str(ports[port[0]]), script)
         done = subprocess.run(
             ["bash", "-ec", script] if language == "sh" else [bin_folder / "python", "-c", script],
             cwd=clone, env=environment, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,

@@ -17,7 +17,7 @@ import requests
 import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support import Running, free_port, processes_of
+from support import COMMAND_TIMEOUT_S, Running, free_port, processes_of
 
 from simplenet import create_archive, load_model_for_inference
 from simplenet.server import processes
@@ -85,7 +85,7 @@ def stock_server(
     )  # fmt: skip
     running = Running(port, "", trained_checkpoint)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + COMMAND_TIMEOUT_S
         while not _ready(running):
             assert time.monotonic() < deadline, (run_dir / "logs" / "model_log.log").read_text()
             time.sleep(0.1)

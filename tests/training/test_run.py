@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import COMMAND_TIMEOUT_S
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint.file import read_checkpoint
@@ -56,15 +57,15 @@ def test_a_resumed_run_gives_the_very_weights_of_one_that_never_stopped(data, tm
 
 
 def test_a_run_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path):
-    """The real command, killed when its fifth of ten epochs is on disk."""
-    command = [str(Path(sys.executable).with_name("simplenet")), "train", "--hidden-size", "32"]
+    """The real command, killed when its fifth of forty epochs is on disk."""
+    command = [str(Path(sys.executable).with_name("simplenet")), "train", "--hidden-size", "32", "--epochs", "40"]
     whole = subprocess.run([*command, "--output", "whole.pt"], cwd=tmp_path, capture_output=True, check=False)
     assert whole.returncode == 0, whole.stderr
     killed = subprocess.Popen(
-        [*command, "--output", "killed.pt", "--save-every", "1", "--keep", "10"],
+        [*command, "--output", "killed.pt", "--save-every", "1", "--keep", "40"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
     while not (tmp_path / "killed" / "epoch-0005.pt").exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)

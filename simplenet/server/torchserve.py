@@ -124,7 +124,7 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
     ]
 
 
-def _cores() -> int:
+def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -153,5 +153,5 @@ def environment(run_dir: Path, workers: int) -> dict[str, str]:
         }
     )
     # The frontend has one core, the workers share the others: one thread too many makes all of them wait.
-    inherited.setdefault(THREADS.name, str(max(1, (_cores() - 1) // workers)))
+    inherited.setdefault(THREADS.name, str(max(1, (available_cores() - 1) // workers)))
     return inherited

@@ -34,7 +34,7 @@ def test_a_process_that_cannot_be_recorded_is_ended(root, monkeypatch, sample_ar
 @pytest.mark.filterwarnings("ignore:.*Popen.__del__")  # a server outlives the command that starts it
 def test_the_workers_of_all_models_share_the_cores(root, monkeypatch, sample_archive):
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(lifecycle.torchserve.os, "cpu_count", lambda: 9)
+    monkeypatch.setattr(lifecycle.torchserve, "available_cores", lambda: 9)
     program = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'], flush=True); input()"]
     monkeypatch.setattr(lifecycle.torchserve, "command", lambda *_: program)
     with new_run_dir(9100) as (run_dir, lock):

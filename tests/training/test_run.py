@@ -57,12 +57,12 @@ def test_a_resumed_run_gives_the_very_weights_of_one_that_never_stopped(data, tm
 
 
 def test_a_run_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path):
-    """The real command, killed when its fifth of forty epochs is on disk."""
-    command = [str(Path(sys.executable).with_name("simplenet")), "train", "--hidden-size", "32", "--epochs", "40"]
+    """The real command, killed when its fifth of twenty epochs is on disk."""
+    command = [str(Path(sys.executable).with_name("simplenet")), "train", "--hidden-size", "32", "--epochs", "20"]
     whole = subprocess.run([*command, "--output", "whole.pt"], cwd=tmp_path, capture_output=True, check=False)
     assert whole.returncode == 0, whole.stderr
     killed = subprocess.Popen(
-        [*command, "--output", "killed.pt", "--save-every", "1", "--keep", "40"],
+        [*command, "--output", "killed.pt", "--save-every", "1", "--keep", "20"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + COMMAND_TIMEOUT_S

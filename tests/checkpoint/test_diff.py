@@ -19,18 +19,6 @@ from simplenet.model import SimpleNet
 SAME = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
 
 
-@pytest.fixture
-def model() -> SimpleNet:
-    torch.manual_seed(0)
-    return SimpleNet(6, 4, 3)
-
-
-@pytest.fixture
-def saved(model: SimpleNet, tmp_path: Path) -> Path:
-    save_for_inference(model, tmp_path / "first.pt", {"accuracy": 0.9}, classes=["a", "b", "c"])
-    return tmp_path / "first.pt"
-
-
 def command(*arguments: str | Path) -> str:
     finished = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"}, catch_exceptions=False)
     assert finished.exit_code == 0

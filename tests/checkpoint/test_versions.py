@@ -29,18 +29,6 @@ from simplenet.errors import CheckpointError, ObjectNotFoundError
 from simplenet.model import SimpleNet
 
 
-@pytest.fixture
-def model() -> SimpleNet:
-    torch.manual_seed(0)
-    return SimpleNet(6, 4, 3)
-
-
-@pytest.fixture
-def saved(model: SimpleNet, tmp_path: Path) -> Path:
-    save_for_inference(model, tmp_path / "first.pt", {"accuracy": 0.9}, classes=["a", "b", "c"])
-    return tmp_path / "first.pt"
-
-
 def nudged(model: torch.nn.Module, by: float = 1.0) -> torch.nn.Module:
     with torch.no_grad():
         next(model.parameters())[0, 0] += by

@@ -5,20 +5,35 @@ psutil raises NoSuchProcess for a process that has ended; the functions here lea
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 import psutil
+
+POLL_S = 0.02
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether the process has not ended.
+
+    A zombie has: process 1 of a container may reap it late or never. While it has other threads, its files and ports
+    are not closed yet.
+    """
+    try:
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def find_process(pid: int, started: float) -> psutil.Process | None:
     """The running process with this pid and creation time, else None: a recycled pid is another process."""
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        same = abs(process.create_time() - started) < 1
     except psutil.NoSuchProcess:
         return None
-    return process if same else None
+    return process if same and runs(process) else None
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
@@ -37,13 +52,15 @@ def terminate(process: psutil.Process) -> None:
 
 def wait_for_all(processes: Sequence[psutil.Process], timeout_s: float) -> None:
     """Wait until all of them have ended, or until the timeout."""
-    psutil.wait_procs(processes, timeout=timeout_s)
+    deadline = time.monotonic() + timeout_s
+    while any(map(runs, processes)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
 
 
 def is_in_group(pid: int, leader: int) -> bool:
     """Whether this is a running process of the leader's process group."""
     try:
-        return os.getpgid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return os.getpgid(pid) == leader and runs(psutil.Process(pid))
     except (ProcessLookupError, psutil.NoSuchProcess):
         return False
 
@@ -59,7 +76,7 @@ def group(leader: int, mark: str) -> list[psutil.Process]:
     members, marked = [], False
     for process in psutil.process_iter():
         with suppress(OSError, psutil.Error):
-            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getpgid(process.pid) == leader and runs(process):
                 members.append(process)
                 marked = marked or any(mark in argument for argument in process.cmdline())
     return members if marked else []

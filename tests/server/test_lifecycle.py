@@ -27,7 +27,7 @@ def test_a_process_that_cannot_be_recorded_is_ended(root, monkeypatch, sample_ar
     monkeypatch.setattr(lifecycle, "write_record", refuse)
     with pytest.raises(type(fault)), new_run_dir(9100) as (run_dir, lock):
         lifecycle.start({"simplenet": sample_archive}, run_dir=run_dir, lock=lock, port=free_port())
-    psutil.wait_procs(processes.group(pids[0], ""), timeout=10)
+    processes.wait_for_all(processes.group(pids[0], ""), timeout_s=10)
     assert processes.group(pids[0], "") == []
 
 
@@ -105,7 +105,7 @@ def test_a_server_that_died_is_tidied_away_with_the_worker_that_outlived_it(root
         frontend.kill()
     assert server.process() is None
     assert lifecycle.stop(9100) is False
-    assert not psutil.pid_exists(workers[0].pid) or workers[0].status() == psutil.STATUS_ZOMBIE
+    assert not processes.runs(workers[0])
     assert list((root / "9100").iterdir()) == []
     with pytest.raises(ServerError, match="no server"):
         lifecycle.stop(9100)

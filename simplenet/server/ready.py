@@ -13,7 +13,7 @@ import requests
 from simplenet.errors import ServerError
 from simplenet.server.processes import is_in_group
 from simplenet.server.record import Server
-from simplenet.server.root_cause import load_failed, root_cause
+from simplenet.server.root_cause import load_failed, names_cause, root_cause
 from simplenet.worker.state import WorkerState, read_all
 
 READY_TIMEOUT_S = 120.0  # until the first worker is ready, and from each to the next
@@ -102,8 +102,14 @@ def _is_described_as_ready(server: Server, model: str, workers: int, session: re
     )
 
 
-def _wait_for_quiet(log: Path, quiet_s: float = 0.3) -> None:
-    """Wait until a traceback is completely written."""
+def _wait_for_quiet(log: Path, quiet_s: float = 0.3, begin_s: float = 5.0) -> None:
+    """Wait until a worker's traceback is completely written.
+
+    The frontend may say that a worker died before it has passed on what the worker wrote.
+    """
+    begin = time.monotonic() + begin_s
+    while not names_cause(log) and time.monotonic() < begin:
+        time.sleep(_POLL_S)
     size, since = -1, time.monotonic()
     while time.monotonic() - since < quiet_s:
         now = log.stat().st_size if log.is_file() else 0

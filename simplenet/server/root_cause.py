@@ -29,18 +29,28 @@ def root_cause(logs: Path, models: Sequence[str] = ()) -> str:
         models: all served models; if there are several, the failing one is named.
     """
     for name in ("model_log.log", "ts_log.log", "console.log"):
-        causes = []
-        for line in _read(logs / name).splitlines():
-            prefix = _PREFIX.match(line)
-            exception = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
-            if exception and not any(mark in exception[0] for mark in _HIDES):
-                causes.append((prefix[1] if prefix else "", exception))
-        if causes:
+        if causes := _causes(logs / name):
             thread, cause = causes[-1]
             own_error = cause[0].startswith("simplenet.errors.")
             return _model_of(thread, models) + (cause[2] if own_error else f"{cause[1]}: {cause[2]}")
     console = [line for line in _read(logs / "console.log").splitlines() if line.strip()]
     return console[-1].strip() if console else "it left no message"
+
+
+def names_cause(log: Path) -> bool:
+    """Whether this log holds an exception that can be a root cause."""
+    return bool(_causes(log))
+
+
+def _causes(log: Path) -> list[tuple[str, re.Match[str]]]:
+    """The thread and the exception of every line that names one."""
+    causes = []
+    for line in _read(log).splitlines():
+        prefix = _PREFIX.match(line)
+        exception = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
+        if exception and not any(mark in exception[0] for mark in _HIDES):
+            causes.append((prefix[1] if prefix else "", exception))
+    return causes
 
 
 def _model_of(thread: str, models: Sequence[str]) -> str:

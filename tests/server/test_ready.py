@@ -128,3 +128,13 @@ def test_the_environments_proxy_is_not_asked_about_this_machine(tmp_path, proces
     server = served(tmp_path, frontend, port, workers=1)
     state(process(preexec_fn=lambda: os.setpgid(0, frontend.pid)).pid).write(server.states)
     wait_until_ready(server, timeout_s=30)
+
+
+def test_what_a_worker_wrote_may_come_after_the_frontend_has_said_that_it_died(tmp_path, process, port):
+    server = served(tmp_path, process(preexec_fn=os.setpgrp), port, workers=1)
+    (server.logs / "ts_log.log").write_text("2026-11-25T07:34:00 WARN  W-9000-net_2.0 - Load model failed: net\n")
+    later = threading.Timer(1, (server.logs / "model_log.log").write_text, ["ValueError: the cause\n"])
+    later.start()
+    with pytest.raises(ServerError, match="the model cannot be loaded: ValueError: the cause"):
+        wait_until_ready(server)
+    later.join()

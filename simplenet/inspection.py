@@ -1,13 +1,16 @@
 """Describe a checkpoint or an archive after verifying all that can be verified without running its code."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from simplenet.archive import Archive, read_archive
-from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.keys import CLASSES
-from simplenet.checkpoint.verify import Verification, verify
+from simplenet.checkpoint.adopt import Given, adopt
+from simplenet.checkpoint.file import read_contents
+from simplenet.checkpoint.keys import CLASSES, MODEL_CONFIG
+from simplenet.checkpoint.verify import Replay, Verification, verify
+from simplenet.checkpoint.weights import Weights, is_whole, weights_in
+from simplenet.errors import CheckpointError, ConfigError
 from simplenet.manifest import is_archive
 from simplenet.paths import PathLike
 from simplenet.text import dtype_name
@@ -37,7 +40,9 @@ class Description:
     classes: Any  # labels, as stored
     metadata: dict[str, Any]
     golden: str  # how well the golden samples agree, or why they were not replayed
-    findings: list[str]  # what the file lacks, one line each
+    found: dict[str, Any]  # where in the file the weights were, and what of their names was stripped or mapped
+    findings: list[str]  # what is unusual or lacking, and what adopting the file makes, one line each
+    problem: str | None = None  # why the file cannot be served as it is, with the remedy
     archive: ArchivePart | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -47,8 +52,12 @@ class Description:
         return {**entries, "archive": dict(vars(archive))} if archive else entries
 
 
-def describe(path: PathLike) -> Description:
+def describe(path: PathLike, key: str | None = None) -> Description:
     """Verify a file and describe it; `findings` lists what it lacks.
+
+    Args:
+        path: any file with weights, or a .mar.
+        key: the dotted path of the weights in it, if several would fit.
 
     Raises:
         SimpleNetError: the file cannot be read, or its hash, shapes or golden samples do not match.
@@ -62,9 +71,32 @@ def describe(path: PathLike) -> Description:
     """
     file = Path(path)
     archive = read_archive(file) if is_archive(file) else None
-    if archive is None:
-        return _description(file, verify(read_checkpoint(file, mapped=True), str(file)), None)
-    return _description(file, verify(archive.checkpoint, str(file), archive.model_file), archive)
+    if archive is not None:
+        return _description(file, verify(archive.checkpoint, str(file), archive.model_file), archive)
+    contents = read_contents(file, mapped=True)
+    if is_whole(contents) and key is None:
+        return _description(file, verify(contents, str(file)), None)
+    weights = weights_in(contents, str(file), key=key)
+    try:
+        adopted = adopt(contents, str(file), Given(key=key))
+    except (CheckpointError, ConfigError) as error:
+        return replace(_description(file, Verification(weights, Replay(skipped="none")), None), problem=str(error))
+    complete = adopted.checkpoint
+    return replace(
+        _description(file, Verification(weights, Replay(skipped="none in the file")), None),
+        model_config=complete[MODEL_CONFIG], classes=complete.get(CLASSES), findings=list(adopted.notes),
+    )  # fmt: skip
+
+
+def _found(weights: Weights) -> dict[str, Any]:
+    """Where the weights were in the file and what was done to them."""
+    return {
+        "place": weights.place,
+        "other_places": list(weights.other_places),
+        "prefix": weights.prefix,
+        "stored_names": dict(weights.stored_names),
+        "left_aside": list(weights.left_aside),
+    }
 
 
 def _description(file: Path, verified: Verification, archive: Archive | None) -> Description:
@@ -78,9 +110,10 @@ def _description(file: Path, verified: Verification, archive: Archive | None) ->
         parameters=sum(tensor.numel() for tensor in tensors),
         dtype=", ".join(sorted({dtype_name(tensor.dtype) for tensor in tensors})),
         weights={name: list(tensor.shape) for name, tensor in weights.state_dict.items()},
-        classes=weights.checkpoint.get(CLASSES),
+        classes=weights.classes,
         metadata=weights.metadata,
         golden=str(verified.replay),
+        found=_found(weights),
         findings=list(verified.findings),
         archive=ArchivePart(archive.model_name, archive.version, archive.model_file, archive.settings)
         if archive

@@ -131,6 +131,16 @@ def is_foreign(model_config: Mapping[str, Any]) -> bool:
     return isinstance(name, str) and name not in _REGISTRY
 
 
+def registered(name: str) -> type[nn.Module] | None:
+    """The network registered under this name, if there is one.
+
+    Example:
+        >>> registered("SimpleNet").__name__
+        'SimpleNet'
+    """
+    return _REGISTRY.get(name)
+
+
 def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Module] | None = None) -> nn.Module:
     """Rebuild a network from its stored model_config, with fresh weights.
 

@@ -1,9 +1,14 @@
 """How names, dtypes and errors are written in a message, defined once."""
 
+import reprlib
 from collections.abc import Iterable
 
 MOST_NAMES = 8  # in one message
+LONGEST_VALUE = 200  # characters
 LONGEST_NAME = 80  # characters; a field of a request may have any name
+
+_SHORT = reprlib.Repr()
+_SHORT.maxdict, _SHORT.maxlevel, _SHORT.maxstring = 8, 3, 60
 
 
 def quoted(names: Iterable[object]) -> str:
@@ -20,6 +25,16 @@ def quoted(names: Iterable[object]) -> str:
     texts = [str(name) for name in names]
     shown = ", ".join(repr(text[:LONGEST_NAME]) for text in texts[:MOST_NAMES]) or "none"
     return shown if len(texts) <= MOST_NAMES else f"{shown} and {len(texts) - MOST_NAMES} more"
+
+
+def shortened(value: object) -> str:
+    """A value from a file in a message: its repr, but never long, however deep the value is.
+
+    Example:
+        >>> shortened({"hidden_size": [32], "layers": list(range(100))})
+        "{'hidden_size': [32], 'layers': [0, 1, 2, 3, 4, 5, ...]}"
+    """
+    return _SHORT.repr(value)[:LONGEST_VALUE]
 
 
 def dtype_name(dtype: object) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
+from simplenet.checkpoint.adopt import Given
+from simplenet.checkpoint.file import write_checkpoint
 from simplenet.checkpoint.keys import CERTIFICATE, CONTENT_HASH, GOLDEN, METADATA, PYTORCH_VERSION, TIMESTAMP
-from simplenet.checkpoint.load import restore
+from simplenet.checkpoint.load import load_any
 from simplenet.errors import CheckpointError
 from simplenet.golden import random_rows
 from simplenet.manifest import is_archive
@@ -44,6 +45,7 @@ class Certificate:
     pytorch_version: str
     content_hash: str  # of the weights that were measured
     rows: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()  # how the file was adopted; if there are any, the table is not stored in it
 
     def to_dict(self) -> dict[str, Any]:
         """The certificate as the metadata stores it."""
@@ -60,10 +62,11 @@ def certify(path: PathLike, network: Callable[..., nn.Module] | None = None) -> 
 
     Every measurement predicts the golden samples and 256 random rows (uniform in 0..1, the same every time) with
     weights and inputs rounded to its dtype, as in serving. The reference is the stored weights in float64 on the CPU.
-    The file is replaced atomically; everything else in it stays, including the content hash.
+    The file is replaced atomically; everything else in it stays, including the content hash. A file that was not saved
+    whole is adopted, measured and left as it is.
 
     Args:
-        path: a checkpoint saved for inference, `.pt` or `.safetensors`.
+        path: any file that `load_model_for_inference` reads.
         network: the class of the network, if it is not registered.
 
     Raises:
@@ -79,10 +82,10 @@ def certify(path: PathLike, network: Callable[..., nn.Module] | None = None) -> 
         ('golden', 8, 'float32', True)
     """
     source = str(path)
-    checkpoint = read_checkpoint(path)
     if is_archive(path):
         raise CheckpointError(f"{source}: expected a checkpoint, found an archive: certify first, then archive")
-    model = restore(checkpoint, "cpu", source, network)
+    adopted = load_any(path, "cpu", Given(network=network))
+    model, checkpoint = adopted.model, adopted.checkpoint
     golden = checkpoint[GOLDEN]["inputs"]
     inputs = {"golden": golden, "random": random_rows(golden.shape[1], RANDOM_ROWS)}
     certificate = Certificate(
@@ -90,7 +93,10 @@ def certify(path: PathLike, network: Callable[..., nn.Module] | None = None) -> 
         pytorch_version=str(torch.__version__),
         content_hash=checkpoint[METADATA][CONTENT_HASH],
         rows=tuple(_measurements(model, inputs, source)),
+        notes=adopted.notes,
     )
+    if adopted.notes:
+        return certificate
     metadata = {**checkpoint[METADATA], CERTIFICATE: certificate.to_dict()}
     write_checkpoint({**checkpoint, METADATA: metadata}, path)
     return certificate

@@ -115,7 +115,7 @@ def diff(a: PathLike, b: PathLike) -> Comparison:
     """
     first, second = read_weights(a, mapped=True), read_weights(b, mapped=True)
     layers = _layer_changes(first.state_dict, second.state_dict)
-    labels = ({CLASSES: names} if (names := file.checkpoint.get(CLASSES)) else {} for file in (first, second))
+    labels = ({CLASSES: names} if (names := file.classes) else {} for file in (first, second))
     return Comparison(
         model_config=_field_changes(first.model_config or {}, second.model_config or {}),
         metadata=_field_changes(first.metadata, second.metadata),

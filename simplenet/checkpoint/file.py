@@ -1,13 +1,12 @@
 """The bytes of a checkpoint: read without running code, written whole or not at all.
 
-A checkpoint is a dict saved by torch.save. It is always read with `weights_only=True`: a pickle that holds more than
-tensors and plain values is refused and its unsafe globals are named.
+A checkpoint is a dict saved by torch.save. `checkpoint/reading/` has the readers of each kind of file; here the first
+bytes decide which one reads.
 """
 
 import io
-import os
-import pickle
-import pickletools
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,19 +18,23 @@ import torch
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint.format_version import require_known_format
 from simplenet.checkpoint.keys import METADATA
+from simplenet.checkpoint.reading.containers import NPY, is_npz, read_npy, read_npz, unwrapped
+from simplenet.checkpoint.reading.kinds import HEAD, Kind, kind_of, kind_of_folder
+from simplenet.checkpoint.reading.torch_file import is_torch_zip, read_pickle, read_torch_zip
 from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from simplenet.errors import (
     CheckpointError,
     CheckpointNotFoundError,
     NotACheckpointError,
     TruncatedCheckpointError,
-    UnsafeCheckpointError,
 )
 from simplenet.manifest import DAMAGED_ZIP, MANIFEST, is_archive
 from simplenet.paths import PathLike
 from simplenet.text import first_line
 
 _ZIP = b"PK\x03\x04"
+_EARLY_PICKLES = (b"(", b"}", b"]", b"c", b"l", b"d")  # protocols 0 and 1 have no mark at the beginning
+_DEEPEST = 3  # containers in containers
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: PathLike) -> None:
@@ -47,7 +50,29 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: PathLike) -> None:
 
 
 def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> dict[str, Any]:
-    """Load the dict that `path` holds (.pt, .safetensors, or the checkpoint inside a .mar), its tensors on `device`.
+    """`read_contents` of a file that must hold a dict.
+
+    Raises:
+        CheckpointError: as for `read_contents`.
+        NotACheckpointError: it holds something else.
+
+    Example:
+        >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
+        >>> read_checkpoint("bias.safetensors")
+        {'model_state_dict': {'bias': tensor([0., 0.])}}
+    """
+    contents = read_contents(path, device, mapped=mapped)
+    if not isinstance(contents, dict):
+        raise NotACheckpointError(f"{path}: expected a dict, found {type(contents).__name__}")
+    return contents
+
+
+def read_contents(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> Any:
+    """Load what any file holds, without running anything in it; its tensors are on `device`.
+
+    Read are torch.save's files of every version, pickles, `.safetensors`, `.npz` and `.npy`, the checkpoint in a `.mar`,
+    and each of them in a `.gz`, `.bz2`, `.xz`, zip or tar. An object of any class that is not torch's or NumPy's own
+    data becomes a `StandIn`.
 
     Args:
         path: the file.
@@ -58,39 +83,37 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
     Raises:
         CheckpointNotFoundError: the file does not exist.
         TruncatedCheckpointError: the file ends too early.
-        UnsafeCheckpointError: a pickle that would run code.
         LaterFormatError: a checkpoint of a later format than this version reads.
-        NotACheckpointError: a file of another kind.
+        NotACheckpointError: a file of another kind; the message names it and says what to do.
         CheckpointError: this machine does not have the device.
-
-    Example:
-        >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
-        >>> read_checkpoint("bias.safetensors")
-        {'model_state_dict': {'bias': tensor([0., 0.])}}
     """
     file = Path(path)
     if not file.exists():
         raise CheckpointNotFoundError(f"{file}: no such file")
-    if file.is_dir():
-        raise NotACheckpointError(f"{file}: expected a checkpoint file, found a directory")
     device = checked_device(device, str(file))
+    if file.is_dir():
+        raise _another_kind(str(file), kind_of_folder(file))
     with file.open("rb") as stream:
-        if is_safetensors(stream.read(9)):
-            return read_safetensors(file, device, mapped=mapped)
-        stream.seek(0)
-        return _load(stream, device, str(file), file if mapped else None)
+        contents = _read(stream, device, str(file), file if mapped else None)
+    if isinstance(contents, dict):
+        require_known_format(contents.get(METADATA), str(file))
+    return contents
 
 
-def is_torch_file(path: PathLike) -> bool:
-    """Whether a readable checkpoint was written by torch.save, and is neither a `.safetensors` nor an archive.
+def is_torch_zip_file(path: PathLike) -> bool:
+    """Whether a file is what torch.save writes today, as it is: no `.safetensors`, no archive, not wrapped in anything.
 
     Example:
         >>> write_checkpoint({"model_state_dict": {"bias": torch.zeros(2)}}, "bias.safetensors")
-        >>> is_torch_file("bias.safetensors")
+        >>> is_torch_zip_file("bias.safetensors")
         False
     """
-    with Path(path).open("rb") as stream:
-        return not is_safetensors(stream.read(9)) and not is_archive(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+    except DAMAGED_ZIP:
+        return False
+    return MANIFEST not in names and is_torch_zip(names)
 
 
 def checked_device(device: str | torch.device, source: str) -> torch.device:
@@ -105,41 +128,47 @@ def checked_device(device: str | torch.device, source: str) -> torch.device:
         raise CheckpointError(f"{source}: cannot be loaded to {str(device)!r}: {first_line(error)}") from error
 
 
-def _load(stream: IO[bytes], device: str | torch.device, source: str, file: Path | None = None) -> dict[str, Any]:
-    """The dict in the stream; `file` is the file to map instead of reading, if any."""
-    start = stream.read(4)
-    if not start:
-        raise TruncatedCheckpointError(f"{source}: the file is empty")
+def _read(stream: IO[bytes], device: torch.device, source: str, mapped: Path | None, depth: int = 0) -> Any:
+    """What the stream holds; `mapped` is the file to map instead of reading, if any."""
+    head = stream.read(HEAD)
     stream.seek(0)
-    if start == _ZIP:
+    if not head:
+        raise TruncatedCheckpointError(f"{source}: the file is empty")
+    if is_safetensors(head):
+        return _read_safetensors(stream, device, source, mapped)
+    if head.startswith(_ZIP):
         names = _zip_names(stream, source)
         if MANIFEST in names:
-            return _load_from_archive(stream, device, source)
-    elif start[:1] != b"\x80":  # neither a zip nor a pickle
-        raise NotACheckpointError(f"{source}: expected a file written by torch.save, found something else")
-    unsafe = _unsafe_globals(stream)
-    stream.seek(0)
-    if unsafe:
-        raise UnsafeCheckpointError(
-            f"{source}: a pickle that would run code ({', '.join(unsafe[:5])}) and was not loaded; "
-            "save model.state_dict() instead of the model, with simplenet.save_for_inference"
-        )
-    mapped = file if start == _ZIP else None  # the format before torch 1.6 cannot be mapped
-    try:
-        loaded = torch.load(mapped or stream, map_location=device, weights_only=True, mmap=mapped is not None)
-    except pickle.UnpicklingError as error:
-        raise UnsafeCheckpointError(
-            f"{source}: a pickle that holds more than tensors and plain values, and was not loaded: {first_line(error)}"
-        ) from error
-    except (EOFError, OSError) as error:
-        raise TruncatedCheckpointError(f"{source}: the file ends too early: {first_line(error)}") from error
-    except Exception as error:  # torch raises many kinds for a damaged file; each means the same to the reader
-        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {first_line(error)}") from error
-    if not isinstance(loaded, dict):
-        raise NotACheckpointError(f"{source}: expected a dict, found {type(loaded).__name__}")
-    require_known_format(loaded.get(METADATA), source)
-    _require_honest(loaded, source)
-    return loaded
+            return _read_archive(stream, device, source, depth)
+        if is_torch_zip(names):
+            return read_torch_zip(stream, device, source, mapped)
+        if is_npz(names):
+            return read_npz(stream, source)
+    elif head.startswith(NPY):
+        return {"weight": read_npy(stream, source)}
+    elif head[:1] == b"\x80":
+        return read_pickle(stream, device, source)
+    if kind := kind_of(stream, source):
+        raise _another_kind(source, kind)
+    if depth < _DEEPEST and (inner := unwrapped(stream, source)):
+        return _read(inner[0], device, inner[1], None, depth + 1)
+    if head[:1] in _EARLY_PICKLES:
+        return read_pickle(stream, device, source)
+    raise NotACheckpointError(f"{source}: expected a checkpoint, found a file of an unknown kind (it begins {head[:8]!r})")
+
+
+def _another_kind(source: str, kind: Kind) -> NotACheckpointError:
+    return NotACheckpointError(f"{source}: expected a checkpoint, found {kind.name}; {kind.remedy}")
+
+
+def _read_safetensors(stream: IO[bytes], device: torch.device, source: str, mapped: Path | None) -> dict[str, Any]:
+    """The safetensors package reads files by their path only."""
+    if isinstance(path := getattr(stream, "name", None), str) and path == source:
+        return read_safetensors(Path(path), device, mapped=mapped is not None)
+    with tempfile.NamedTemporaryFile(suffix=SUFFIX) as copy:
+        shutil.copyfileobj(stream, copy, 2**20)
+        copy.flush()
+        return read_safetensors(Path(copy.name), device, mapped=False, source=source)
 
 
 def _zip_names(stream: IO[bytes], source: str) -> list[str]:
@@ -154,7 +183,8 @@ def _zip_names(stream: IO[bytes], source: str) -> list[str]:
         stream.seek(0)
 
 
-def _load_from_archive(stream: IO[bytes], device: str | torch.device, source: str) -> dict[str, Any]:
+def _read_archive(stream: IO[bytes], device: torch.device, source: str, depth: int) -> Any:
+    """The contents of the checkpoint in a .mar."""
     try:
         with zipfile.ZipFile(stream) as archive:
             manifest = orjson.loads(archive.read(MANIFEST))
@@ -164,45 +194,4 @@ def _load_from_archive(stream: IO[bytes], device: str | torch.device, source: st
         raise NotACheckpointError(f"{source}: an archive without a readable checkpoint: {first_line(error)}") from error
     if inner.getbuffer()[:4] == _ZIP and MANIFEST in _zip_names(inner, source):
         raise NotACheckpointError(f"{source}: expected a checkpoint in the archive, found another archive")
-    return _load(inner, device, f"{source}!{name}")
-
-
-def _require_honest(value: Any, source: str, where: str = "") -> None:
-    """Refuse a tensor that claims more elements than it has bytes: using it would allocate memory for them."""
-    if isinstance(value, torch.Tensor):
-        if value.layout == torch.strided and (value.is_meta or value.nbytes > value.untyped_storage().nbytes()):
-            raise NotACheckpointError(f"{source}: {where}: expected {value.nbytes} bytes of numbers, found fewer")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _require_honest(item, source, f"{where}[{key!r}]" if where else str(key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _require_honest(item, source, f"{where}[{index}]")
-
-
-def _unsafe_globals(stream: IO[bytes]) -> list[str]:
-    """Names that the pickle would import and that no tensor needs, read from its opcodes without running them."""
-    names: set[str] = set()
-    strings: list[str] = []
-    try:
-        if stream.read(4) == _ZIP:
-            stream.seek(0)
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(stream))
-        stream.seek(0)
-        while True:  # a legacy file is several pickles in a row
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "GLOBAL":
-                    names.add(str(argument).replace(" ", "."))
-                elif opcode.name == "STACK_GLOBAL":
-                    names.add(".".join(strings[-2:]))
-                elif isinstance(argument, str):
-                    strings.append(argument)
-            if not stream.read(1):
-                break
-            stream.seek(-1, os.SEEK_CUR)
-    except (ValueError, EOFError, RuntimeError, LookupError, MemoryError, pickle.UnpicklingError):
-        pass  # raw tensor bytes follow, or the file is damaged: loading it shows which
-    finally:
-        stream.seek(0)
-    harmless = ("torch.", "collections.OrderedDict", "numpy.")
-    return sorted(name for name in names if not name.startswith(harmless) or name.startswith("torch.nn.modules"))
+    return _read(inner, device, f"{source}!{name}", None, depth + 1)

@@ -1,41 +1,60 @@
 """Load a network for prediction: rebuild it from its file and verify it.
 
-Which loader to use: `load_model_for_inference` for a file that `save_for_inference` wrote; it verifies everything and
-refuses the file otherwise. `smart_load` for the same files and for the plain state_dict of a SimpleNet; it picks the
-best device. `safe_load_model` for a class of your own, for a file from elsewhere, or to load only what fits
-(`strict=False`). `load_checkpoint_for_training` resumes training, `load_pretrained_backbone` starts a new network from
+Which loader to use: `load_model_for_inference` for any file with the weights of a SimpleNet; a file that
+`save_for_inference` wrote is verified, any other is adopted. `smart_load` does the same and picks the best device.
+`safe_load_model` for a class of your own, or to load only what fits (`strict=False`). `load_checkpoint_for_training` resumes training, `load_pretrained_backbone` starts a new network from
 the layers of another, and `load_from_s3` is `load_model_for_inference` for an object in a bucket.
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from simplenet.checkpoint.adopt import NOTHING_GIVEN, Adopted, Given, adopt
 from simplenet.checkpoint.entries import required_entries
-from simplenet.checkpoint.file import read_checkpoint
+from simplenet.checkpoint.file import read_contents
 from simplenet.checkpoint.keys import CLASSES, GOLDEN, MODEL_CONFIG
 from simplenet.checkpoint.lineage import remember_origin
 from simplenet.checkpoint.rebuild import rebuild, unfilled_model
-from simplenet.checkpoint.state_dict import load_matching, load_weights
+from simplenet.checkpoint.state_dict import LoadReport, load_matching, load_weights
 from simplenet.checkpoint.verify import verified_parts
-from simplenet.checkpoint.weights import Weights, read_weights
-from simplenet.errors import ConfigError, NotACheckpointError
+from simplenet.checkpoint.weights import Weights, is_whole, weights_in
+from simplenet.errors import ConfigError, KeyMismatchError, NotACheckpointError
 from simplenet.golden import verify_golden
 from simplenet.model import build_model
 from simplenet.paths import PathLike
+from simplenet.text import quoted
 
 logger = logging.getLogger(__name__)
 
 
-def load_model_for_inference(filepath: PathLike, device: str | torch.device = "cpu") -> nn.Module:
-    """Rebuild a saved network on `device`, in eval mode, and verify its hash and golden samples there.
+def load_model_for_inference(
+    filepath: PathLike,
+    device: str | torch.device = "cpu",
+    *,
+    key: str | None = None,
+    model_config: Mapping[str, Any] | None = None,
+    strict: bool = False,
+) -> nn.Module:
+    """Rebuild the network in a file on `device`, in eval mode.
+
+    A file that was saved whole is verified there by its hash and golden samples. Of any other file the weights are
+    found and adopted, and each thing that was missing or unusual is logged as a warning in one line.
+
+    Args:
+        filepath: any file that holds the weights of a SimpleNet or of a registered network.
+        device: for the network.
+        key: the dotted path of the weights in the file, if several would fit.
+        model_config: of the network, instead of what the file says.
+        strict: refuse a file that was not saved whole.
 
     Raises:
         CheckpointError: one of its subclasses, naming what is wrong.
-        ConfigError: the stored model_config cannot rebuild the network.
+        ConfigError: the model_config cannot rebuild the network.
 
     Example:
         >>> from simplenet import SimpleNet, save_for_inference
@@ -44,18 +63,19 @@ def load_model_for_inference(filepath: PathLike, device: str | torch.device = "c
         >>> model(torch.rand(2, 4)).shape
         torch.Size([2, 3])
     """
-    return restore(read_checkpoint(filepath, device), device, str(filepath))
+    given = Given(key=key, model_config=model_config, strict=strict)
+    return _logged(load_any(filepath, device, given), filepath).model
 
 
 def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
     """Load a network onto the best available device: an NVIDIA GPU, else Apple's, else the CPU.
 
     Returns:
-        The network in eval mode, and its device.
+        The network in eval mode, as from `load_model_for_inference`, and its device.
 
     Raises:
         CheckpointError: one of its subclasses.
-        ConfigError: the file has no model_config and the weights fit no SimpleNet.
+        ConfigError: the stored model_config cannot rebuild the network.
 
     Example:
         >>> from simplenet import SimpleNet
@@ -65,12 +85,20 @@ def smart_load(filepath: PathLike) -> tuple[nn.Module, torch.device]:
         ModelConfig(input_size=4, hidden_size=8, num_classes=3)
     """
     device = best_device()
-    weights = read_weights(filepath, device)
-    if weights.model_config is None:
-        raise ConfigError(f"{filepath}: no model_config, and the weights fit no SimpleNet; use safe_load_model")
-    model = rebuild(weights.model_config, weights.state_dict, weights.source)
-    remember_origin(model, weights.metadata)
-    return model.to(device).eval(), device
+    return load_model_for_inference(filepath, device), device
+
+
+def load_any(filepath: PathLike, device: str | torch.device = "cpu", given: Given = NOTHING_GIVEN) -> Adopted:
+    """Load what any file holds: verified if it was saved whole, adopted if not.
+
+    Raises:
+        CheckpointError: one of its subclasses, naming what is wrong.
+        ConfigError: the model_config cannot rebuild the network.
+    """
+    source, contents = str(filepath), read_contents(filepath, device)
+    if not is_whole(contents) or given.changes:
+        return adopt(contents, source, given)
+    return Adopted(restore(contents, device, source, given.network), contents)
 
 
 def safe_load_model(
@@ -98,18 +126,40 @@ def safe_load_model(
         >>> safe_load_model(lambda: nn.Linear(4, 3), "from-elsewhere.pt")
         Linear(in_features=4, out_features=3, bias=True)
     """
-    weights = read_weights(filepath, device)
+    contents = read_contents(filepath, device)
+    source = str(filepath)
+    weights = weights_in(contents, source)
     model = _build(model_class, weights, unfilled_model if strict else build_model)
+    try:
+        weights = weights_in(contents, source, wanted=model.state_dict(), network=type(model).__name__)
+    except KeyMismatchError:  # some of the weights may fit; if all must, the message names those that do not
+        pass
     if strict:
-        load_weights(model, weights.state_dict, weights.source)
-        remember_origin(model, weights.metadata)
+        load_weights(model, weights.state_dict, source)
     else:
-        report = load_matching(model, weights.state_dict, weights.source)
-        if report.missing or report.unexpected or report.mismatched:
-            logger.warning("%s: %s", weights.source, report)
-        if report.loaded:
-            remember_origin(model, weights.metadata)
+        _warn_of_random(load_matching(model, weights.state_dict, source), model, source)
+    remember_origin(model, weights.metadata)
     return model.to(device).eval()
+
+
+def _warn_of_random(report: LoadReport, model: nn.Module, source: str) -> None:
+    """Say what of a network is random after a lenient load.
+
+    Raises:
+        KeyMismatchError: all of it.
+    """
+    if not report.loaded:
+        raise KeyMismatchError(f"{source}: nothing matches {type(model).__name__}: {report}")
+    if random := [*report.missing, *report.mismatched]:
+        warnings.warn(f"{source}: {quoted(random)} not loaded: their values are random; {report}", stacklevel=3)
+    elif report.unexpected:
+        logger.warning("%s: %s", source, report)
+
+
+def _logged(adopted: Adopted, filepath: PathLike) -> Adopted:
+    for note in adopted.notes:
+        logger.warning("%s: %s", filepath, note)
+    return adopted
 
 
 def restore(
@@ -146,13 +196,16 @@ def _check_classes(classes: Any, expected: int, source: str) -> None:
 
 
 def _build(model_class: Callable[..., nn.Module], weights: Weights, build: Callable[..., nn.Module]) -> nn.Module:
-    if weights.model_config is not None:
-        try:
-            return build(weights.model_config, model_class)
-        except ConfigError:
-            if weights.model_config is weights.checkpoint.get(MODEL_CONFIG):  # an inferred one need not fit the class
-                raise
+    """The network of the stored model_config, else of the one that the shapes show, else of the class's defaults."""
+    errors: list[Exception] = []
+    for config in (weights.stored_config, weights.shaped_config):
+        if config is not None:
+            try:
+                return build(config, model_class)
+            except ConfigError as error:
+                errors.append(error)
     try:
         return model_class()
     except TypeError as error:
-        raise ConfigError(f"{weights.source}: no model_config, and the class has no defaults: {error}") from error
+        reason = errors[0] if errors else f"no model_config, and the class has no defaults: {error}"
+        raise ConfigError(f"{weights.source}: {reason}") from error

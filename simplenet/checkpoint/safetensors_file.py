@@ -82,18 +82,23 @@ def _header(names: list[str], tensors: Mapping[str, torch.Tensor], metadata: dic
     return text + b" " * (-len(text) % 8)
 
 
-def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) -> dict[str, Any]:
+def read_safetensors(
+    path: Path, device: str | torch.device, *, mapped: bool, source: str | None = None
+) -> dict[str, Any]:
     """The checkpoint in the file, its tensors on `device`, or `mapped` from the file.
+
+    Every entry of the header's metadata is kept: JSON is parsed, other programs' text stays text.
 
     Raises:
         TruncatedCheckpointError: the file ends too early.
         LaterFormatError: the checkpoint is of a later format than this version reads.
         NotACheckpointError: the header is damaged.
     """
+    name = source or str(path)
     try:
         import safetensors  # here: a stock TorchServe does not have it, and archives hold .pt files
     except ImportError as error:
-        raise CheckpointError(f"{path}: reading a {SUFFIX} file needs pip install safetensors") from error
+        raise CheckpointError(f"{name}: reading a {SUFFIX} file needs pip install safetensors") from error
     try:
         backend = "mmap" if mapped else "pread"
         with safetensors.safe_open(path, framework="pt", device=str(device), backend=backend) as file:
@@ -102,15 +107,23 @@ def read_safetensors(path: Path, device: str | torch.device, *, mapped: bool) ->
     except safetensors.SafetensorError as error:
         truncated = ("incomplete metadata", "invalid header length")  # tensors, or a header, longer than the file
         kind = TruncatedCheckpointError if any(text in str(error) for text in truncated) else NotACheckpointError
-        raise kind(f"{path}: not a complete .safetensors file: {error}") from error
+        raise kind(f"{name}: not a complete .safetensors file: {error}") from error
     try:
-        entries = {key: orjson.loads(header[key]) for key in (MODEL_CONFIG, METADATA, CLASSES, GOLDEN) if key in header}
-        require_known_format(entries.get(METADATA), str(path))  # before the form of the golden samples matters
-        if GOLDEN in entries:
+        entries = {key: _parsed(text) for key, text in header.items()}
+        require_known_format(entries.get(METADATA), name)  # before the form of the golden samples matters
+        if isinstance(entries.get(GOLDEN), dict):
             entries[GOLDEN] = {name: _unpack(packed) for name, packed in entries[GOLDEN].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NotACheckpointError(f"{path}: the header's metadata is damaged: {error}") from error
+        raise NotACheckpointError(f"{name}: the header's metadata is damaged: {error}") from error
     return {MODEL_STATE_DICT: tensors, **entries}
+
+
+def _parsed(text: str) -> Any:
+    """An entry of the header's metadata: JSON as this library writes it, or another program's text."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _pack(tensor: torch.Tensor) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Verify a loaded checkpoint without running foreign code: hash, shapes and golden samples."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,11 +42,11 @@ class Verification:
         return self.weights.findings
 
 
-def verify(checkpoint: dict[str, Any], source: str, model_file: str | None = None) -> Verification:
+def verify(checkpoint: Any, source: str, model_file: str | None = None) -> Verification:
     """Verify all that can be verified without running foreign code.
 
     Args:
-        checkpoint: what `read_checkpoint` returned.
+        checkpoint: what `read_contents` returned.
         source: its name in messages.
         model_file: the Python module of the network in an archive; such a network is not rebuilt.
 
@@ -71,7 +72,8 @@ def require_whole(source: str, findings: Sequence[str]) -> None:
     """
     if findings:
         raise NotACheckpointError(
-            f"{source}: {'; '.join(findings)}; make a complete checkpoint of it with simplenet repair"
+            f"{source}: {'; '.join(findings)}; make a complete checkpoint of it: "
+            f"simplenet repair {shlex.quote(source)} whole.pt"
         )
 
 

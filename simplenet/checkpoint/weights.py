@@ -1,65 +1,228 @@
-"""Read the weights of any file that holds some, and list what it lacks."""
+"""Read the weights of any file that holds some; say where they were, what was done to them and what the file lacks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from simplenet.checkpoint.file import read_checkpoint
-from simplenet.checkpoint.keys import CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG
-from simplenet.checkpoint.prefixes import without_prefixes
-from simplenet.checkpoint.state_dict import find_state_dict, fitting_config
+from simplenet.checkpoint.adoption.candidates import Candidate, candidates_in, is_tensor
+from simplenet.checkpoint.adoption.dtypes import usable
+from simplenet.checkpoint.adoption.explain import no_fit, no_weights
+from simplenet.checkpoint.adoption.fit import Fit, fits_of_network, fits_of_simplenet
+from simplenet.checkpoint.adoption.names import without_wrappers
+from simplenet.checkpoint.entries import plain_part
+from simplenet.checkpoint.file import read_contents
+from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
+from simplenet.checkpoint.state_dict import fitting_config
 from simplenet.content_hash import verify_hash
+from simplenet.errors import NotACheckpointError
 from simplenet.paths import PathLike
+from simplenet.text import quoted
+
+_NEEDED = (MODEL_STATE_DICT, MODEL_CONFIG, METADATA, GOLDEN)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The contents of a file, with the weights under the bare network's names."""
+    """The weights in a file, under the bare network's names."""
 
     source: str
     state_dict: dict[str, torch.Tensor]
-    model_config: dict[str, Any] | None  # stored, or inferred from the shapes
-    checkpoint: dict[str, Any]  # the contents of the file, unchanged
-    stored_name: str | None  # the file's name for the first weight, if the bare network has another
-    findings: tuple[str, ...]  # what is missing or unusual, one line each
+    checkpoint: dict[str, Any]  # the entries of the file by name; empty if it does not hold a dict
+    metadata: dict[str, Any] = field(default_factory=dict)  # the plain part of what is stored
+    shaped_config: dict[str, Any] | None = None  # the SimpleNet's that the shapes show
+    place: str = ""  # the dotted path of the weights in the file; empty for the file itself
+    other_places: tuple[str, ...] = ()  # of other weights that fit
+    prefix: str = ""  # stripped from the names, after what wrappers add
+    stored_names: Mapping[str, str] = field(default_factory=dict)  # name to the file's name, where they differ
+    left_aside: tuple[str, ...] = ()  # what the network does not need, by the file's names
+    notes: tuple[str, ...] = ()  # what was computed or assumed, one line each
+    lacks: tuple[str, ...] = ()  # what a file has that was saved whole, and this one not
+    unfitted: Candidate | None = field(default=None, repr=False)  # what was found, if it is not a SimpleNet's
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """The stored metadata, or an empty dict."""
-        metadata = self.checkpoint.get(METADATA)
-        return metadata if isinstance(metadata, dict) else {}
+    def classes(self) -> Any:
+        """The stored class labels if they are plain, else None."""
+        return plain_part({CLASSES: self.checkpoint.get(CLASSES)}, CLASSES)[0].get(CLASSES)
+
+    @property
+    def stored_config(self) -> dict[str, Any] | None:
+        """The stored model_config, whether or not it fits."""
+        config = self.checkpoint.get(MODEL_CONFIG)
+        return config if isinstance(config, dict) else None
+
+    @property
+    def model_config(self) -> dict[str, Any] | None:
+        """The stored model_config, else the one that the shapes show."""
+        return self.stored_config if self.stored_config is not None else self.shaped_config
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Everything unusual, one line each; empty for a file that was saved whole."""
+        return (*self.unusual, *(f"no {what}" for what in self.lacks))
+
+    @property
+    def unusual(self) -> tuple[str, ...]:
+        """Where the weights were and what was done to them, one line each."""
+        lines = []
+        if self.place not in ("", MODEL_STATE_DICT) or (self.place == "" and self.other_places):
+            lines.append(f"weights: taken from {self.place or 'the file itself'!r}")
+        if self.other_places:
+            lines.append(f"weights: {quoted(self.other_places)} would fit too; take them with --key")
+        if self.stored_names:
+            new, old = next(iter(self.stored_names.items()))
+            lines.append(f"names: {old!r} stands for {new!r}" + (", and so on" if len(self.stored_names) > 1 else ""))
+        if self.left_aside:
+            lines.append(f"left aside: {quoted(self.left_aside)}")
+        return (*lines, *self.notes)
 
 
-def read_weights(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> Weights:
-    """Read the weights of any file, and list what is missing or unusual; `mapped` as for `read_checkpoint`.
+def read_weights(
+    path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False, key: str | None = None
+) -> Weights:
+    """Read the weights of any file; `mapped` as for `read_checkpoint`, `key` as for `weights_in`.
 
     Raises:
         CheckpointError: the file cannot be read, holds no weights, or its weights do not match its hash.
+
+    Example:
+        >>> torch.save({"epoch": 3, "net": {"0.weight": torch.zeros(8, 4), "0.bias": torch.zeros(8),
+        ...                                 "2.weight": torch.zeros(3, 8), "2.bias": torch.zeros(3)}}, "theirs.pt")
+        >>> weights = read_weights("theirs.pt")
+        >>> weights.place, weights.model_config, weights.stored_names["fc1.weight"]
+        ('net', {'input_size': 4, 'hidden_size': 8, 'num_classes': 3}, '0.weight')
     """
-    return weights_in(read_checkpoint(path, device, mapped=mapped), str(path))
+    return weights_in(read_contents(path, device, mapped=mapped), str(path), key=key)
 
 
-def weights_in(checkpoint: dict[str, Any], source: str) -> Weights:
-    """`read_weights` for a file that is already read."""
-    stored = find_state_dict(checkpoint, source)
-    findings = []
-    metadata = checkpoint.get(METADATA)
-    stored_hash = metadata.get(CONTENT_HASH) if isinstance(metadata, Mapping) else None
-    if isinstance(stored_hash, str):
-        verify_hash(stored, stored_hash, source)
-    else:
-        findings.append("no content hash: whether the weights are whole cannot be known")
-    state_dict = without_prefixes(stored, source)
-    stored_name = next(iter(stored)) if list(state_dict) != list(stored) else None
-    if stored_name:
-        findings.append(f"names are wrapped: {stored_name!r} stands for {next(iter(state_dict))!r}")
-    config = checkpoint.get(MODEL_CONFIG)
-    if not isinstance(config, dict):
-        config = fitting_config(state_dict)
-        inferred = f"the weights fit {config}" if config else "and the weights fit no SimpleNet"
-        findings.append(f"no model_config: {inferred}")
-    if GOLDEN not in checkpoint:
-        findings.append("no golden samples: whether the code still agrees cannot be known")
-    return Weights(source, state_dict, config, checkpoint, stored_name, tuple(findings))
+def weights_in(
+    contents: Any,
+    source: str,
+    *,
+    key: str | None = None,
+    wanted: Mapping[str, torch.Tensor] | None = None,
+    network: str = "",
+) -> Weights:
+    """`read_weights` for a file that is already read.
+
+    Args:
+        contents: what the file holds.
+        source: the file, in messages.
+        key: the dotted path of the weights, if several fit; a prefix of their names may be the last part of it.
+        wanted: the state_dict of the network that the weights are for; without one, a SimpleNet is looked for, and
+            weights of another network are returned under their own names.
+        network: its name in messages.
+    """
+    entries = {name: item for name, item in contents.items() if isinstance(name, str)} if _is_dict(contents) else {}
+    found = Weights(source, {}, entries, plain_part(entries.get(METADATA), METADATA)[0], lacks=_lacks(entries))
+    ours = _own_candidate(entries)
+    if ours:
+        verify_hash(ours.tensors, entries[METADATA][CONTENT_HASH], source)
+        if wanted is None:
+            return _own(found, ours)
+    candidates = [ours] if ours else candidates_in(contents)
+    if not candidates:
+        raise no_weights(contents, source)
+    fits = _fits(candidates, source, wanted, key)
+    if not fits:
+        return _unfitted(found, candidates, wanted, network, key)
+    (candidate, fit), others = fits[0], [_place(*other) for other in fits[1:]]
+    state_dict, notes = usable(fit.tensors, source)
+    aside = (*fit.left_aside, *(f"{candidate.place}.{name}".lstrip(".") for name in candidate.beside if not entries.get(METADATA)))
+    return replace(
+        found, state_dict=state_dict, shaped_config=fit.config, place=candidate.place, prefix=fit.prefix,
+        other_places=tuple(dict.fromkeys(place for place in others if place != _place(candidate, fit))),
+        stored_names=fit.stored_names, left_aside=aside, notes=(*fit.notes, *notes),
+    )  # fmt: skip
+
+
+def is_whole(contents: Any) -> bool:
+    """Whether a file was saved whole: it has all entries of a checkpoint, and a content hash to verify."""
+    return _is_dict(contents) and not _lacks(contents) and _own_candidate(contents) is not None
+
+
+def _is_dict(contents: Any) -> bool:
+    return isinstance(contents, dict)
+
+
+def _own_candidate(entries: Mapping[str, Any]) -> Candidate | None:
+    """The weights of a file that has a content hash: there is nothing to look for."""
+    metadata, tensors = entries.get(METADATA), entries.get(MODEL_STATE_DICT)
+    if not isinstance(metadata, Mapping) or not isinstance(metadata.get(CONTENT_HASH), str):
+        return None
+    if not isinstance(tensors, Mapping) or not tensors or not all(map(is_tensor, tensors.values())):
+        return None
+    return Candidate(MODEL_STATE_DICT, dict(tensors))
+
+
+def _own(found: Weights, candidate: Candidate) -> Weights:
+    """The weights of a file that has a content hash, as they are but for the names that wrappers change."""
+    bare = without_wrappers(candidate.tensors, found.source)
+    tensors = {new: candidate.tensors[old] for old, new in bare.items()}
+    shaped = fitting_config(tensors)
+    stored_names = {new: old for old, new in bare.items() if new != old}
+    return replace(
+        found, state_dict=tensors, place=candidate.place, stored_names=stored_names, shaped_config=shaped,
+        unfitted=None if shaped else candidate,
+    )  # fmt: skip
+
+
+def _lacks(entries: Mapping[str, Any]) -> tuple[str, ...]:
+    """The entries of a whole checkpoint that are not there, as nouns."""
+    metadata = entries.get(METADATA)
+    hashed = isinstance(metadata, Mapping) and isinstance(metadata.get(CONTENT_HASH), str)
+    present = {
+        MODEL_CONFIG: isinstance(entries.get(MODEL_CONFIG), Mapping),
+        "content hash": hashed,
+        "golden samples": isinstance(entries.get(GOLDEN), Mapping),
+    }
+    return tuple(what for what, there in present.items() if not there)
+
+
+def _fits(
+    candidates: list[Candidate], source: str, wanted: Mapping[str, torch.Tensor] | None, key: str | None
+) -> list[tuple[Candidate, Fit]]:
+    fits = []
+    for candidate in candidates:
+        found = fits_of_simplenet(candidate, source) if wanted is None else fits_of_network(candidate, wanted, source)
+        fits += [(candidate, fit) for fit in found]
+    if key is None:
+        return fits
+    chosen = [pair for pair in fits if _place(*pair) == key or pair[0].place == key]
+    if not chosen and fits:
+        places = quoted(dict.fromkeys(_place(*pair) for pair in fits))
+        raise NotACheckpointError(f"{source}: --key: expected one of {places}, found {key!r}")
+    return chosen
+
+
+def _place(candidate: Candidate, fit: Fit) -> str:
+    """What `key` must be to take these weights."""
+    return ".".join(part for part in (candidate.place, fit.prefix.rstrip(".")) if part)
+
+
+def _unfitted(
+    found: Weights,
+    candidates: list[Candidate],
+    wanted: Mapping[str, torch.Tensor] | None,
+    network: str,
+    key: str | None,
+) -> Weights:
+    """The likeliest weights under their own names; an error if they had to fit a network."""
+    candidate = next((one for one in candidates if one.place == key), candidates[0])
+    if wanted is not None:
+        raise no_fit(candidate, found.source, network)
+    bare = without_wrappers(candidate.tensors, found.source)
+    tensors = {new: torch.as_tensor(candidate.tensors[old]) for old, new in bare.items()}
+    stored = {new: old for old, new in bare.items() if new != old}
+    return replace(found, state_dict=tensors, place=candidate.place, stored_names=stored, unfitted=candidate)
+
+
+def require_simplenet(weights: Weights) -> None:
+    """Refuse weights of another network.
+
+    Raises:
+        CheckpointError: says how to bring the network.
+    """
+    if weights.unfitted is not None:
+        raise no_fit(weights.unfitted, weights.source)

@@ -1,0 +1,250 @@
+"""Adopt a file from elsewhere: find its weights, make what it lacks, and say each thing in one line."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from simplenet.checkpoint.adoption.labels import class_labels, find_labels
+from simplenet.checkpoint.entries import plain_data
+from simplenet.checkpoint.keys import CERTIFICATE, CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG
+from simplenet.checkpoint.rebuild import rebuild
+from simplenet.checkpoint.save import inference_checkpoint
+from simplenet.checkpoint.weights import Weights, require_simplenet, weights_in
+from simplenet.errors import CheckpointError, ConfigError, NotACheckpointError, SimpleNetError
+from simplenet.golden import GOLDEN_SAMPLES, random_rows, verify_golden
+from simplenet.model import (
+    ARCHITECTURE,
+    DEFAULT_ARCHITECTURE,
+    ModelConfig,
+    SimpleNet,
+    build_model,
+    is_foreign,
+    registered,
+)
+from simplenet.text import quoted, shortened
+
+REPAIRS = "repairs"  # the key of the metadata that lists what was done
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says of a file; it wins over what the file says."""
+
+    key: str | None = None  # the dotted path of the weights, if several fit
+    model_config: Mapping[str, Any] | None = None
+    network: Callable[..., nn.Module] | None = None  # the class, if it is not registered
+    input_shape: tuple[int, ...] | None = None  # of one row, before the network
+    preprocessing: Mapping[str, Any] | None = None
+    output: str | None = None
+    strict: bool = False  # refuse a file that was not saved whole
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments of `inference_checkpoint` about input and output."""
+        return {"input_shape": self.input_shape, "preprocessing": self.preprocessing, "output": self.output}
+
+    @property
+    def changes(self) -> bool:
+        """Whether it says more than which network class a whole file needs."""
+        return self.key is not None or self.model_config is not None or any(v is not None for v in self.input.values())
+
+
+NOTHING_GIVEN = Given()
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A network, the checkpoint that would be written of it, and how it was made."""
+
+    model: nn.Module  # in eval mode
+    checkpoint: dict[str, Any]
+    notes: tuple[str, ...] = ()  # one line each; empty for a file that was saved whole
+
+
+def adopt(contents: Any, source: str, given: Given = NOTHING_GIVEN) -> Adopted:
+    """Find the weights in what a file holds, rebuild their network, and make what the file lacks.
+
+    Args:
+        contents: what `read_contents` returned.
+        source: the file, in messages.
+        given: what the user says of the file.
+
+    Raises:
+        CheckpointError: it holds no weights, or those of another network, or `given.strict` and it is incomplete.
+        ConfigError: a model_config that does not build the network.
+
+    Example:
+        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+        <torch._C.Generator object at ...>
+        >>> adopted = adopt({"net": SimpleNet(4, 8, 3).state_dict()}, "theirs.pt")
+        >>> for note in adopted.notes:
+        ...     print(note)
+        weights: taken from 'net'
+        no model_config in theirs.pt: {'input_size': 4, 'hidden_size': 8, 'num_classes': 3} from the shapes
+        no content hash in theirs.pt: one was made now
+        no golden samples in theirs.pt: 8 random rows and their logits were recorded now
+    """
+    network = given.network or _registered_network(contents, given)
+    if network is None or network is SimpleNet:
+        weights = weights_in(contents, source, key=given.key)
+        require_simplenet(weights)
+        config, notes = _simplenet_config(weights, given)
+        network = None
+    else:
+        config, notes = _network_config(contents, network, source, given)
+        wanted = build_model(config, network).state_dict()
+        weights = weights_in(contents, source, key=given.key, wanted=wanted, network=_name(network))
+        config = {ARCHITECTURE: _name(network), **config}
+    model = rebuild(config, weights.state_dict, source, network).eval()
+    model = model.to(next(iter(weights.state_dict.values())).device)
+    return _complete(model, config, weights, [*weights.unusual, *notes], given)
+
+
+def _complete(model: nn.Module, config: Mapping[str, Any], weights: Weights, notes: list[str], given: Given) -> Adopted:
+    """The checkpoint of the rebuilt network, with what the file lacked."""
+    source, entries = weights.source, weights.checkpoint
+    golden_inputs, golden_note = _golden_inputs(model, config, weights, given)
+    lacking = {
+        MODEL_CONFIG: f"{dict(config)} from the shapes" if given.network is None else f"{dict(config)} was taken",
+        "content hash": "one was made now",
+        "golden samples": golden_note,
+    }
+    if given.model_config is not None:
+        lacking.pop(MODEL_CONFIG)
+    notes += [f"no {what} in {source}: {made}" for what, made in lacking.items() if what in weights.lacks]
+    kept, metadata_notes = _metadata(weights)
+    notes += metadata_notes
+    try:
+        checkpoint = inference_checkpoint(
+            model, kept, model_config=config, golden_inputs=golden_inputs, **_input_of(entries, given)
+        )
+    except SimpleNetError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        rows = tuple(golden_inputs.shape)
+        raise CheckpointError(
+            f"{source}: {type(model).__name__} cannot predict rows of shape {rows}: {type(error).__name__}: {error}; "
+            "name the shape of one input with --input-shape"
+        ) from error
+    labels, label_notes = _labels(weights, checkpoint[GOLDEN]["logits"].shape[1])
+    notes += label_notes
+    if given.strict and notes:
+        raise NotACheckpointError(f"{source}: --strict: {'; '.join(notes)}")
+    checkpoint[METADATA][REPAIRS] = [*checkpoint[METADATA].get(REPAIRS, []), *notes]
+    return Adopted(model, {**checkpoint, **({"classes": labels} if labels else {})}, tuple(notes))
+
+
+def _simplenet_config(weights: Weights, given: Given) -> tuple[dict[str, Any], list[str]]:
+    """The model_config of a SimpleNet: as given, else as stored if the weights fit it, else from their shapes."""
+    shaped, stored = weights.shaped_config, weights.stored_config
+    assert shaped is not None
+    if given.model_config is not None:
+        ModelConfig.from_dict(given.model_config)
+        return dict(given.model_config), []
+    if stored is None:
+        value = weights.checkpoint.get(MODEL_CONFIG)
+        return shaped, ([] if value is None else [f"model_config: {type(value).__name__} left aside"])
+    if is_foreign(stored) and CONTENT_HASH in weights.metadata:
+        build_model(stored)  # says how to bring the network
+    try:
+        if ModelConfig.from_dict(stored).to_dict() == shaped:
+            return dict(stored), []
+        reason = "the weights have other shapes"
+    except ConfigError as error:
+        reason = str(error).removeprefix("model_config: ")
+    return shaped, [f"model_config: {shortened(stored)} left aside ({reason}); {shaped} from the shapes"]
+
+
+def _network_config(
+    contents: Any, network: Callable[..., nn.Module], source: str, given: Given
+) -> tuple[dict[str, Any], list[str]]:
+    """The constructor's arguments of the user's own network: as given, else as stored, else none."""
+    if given.model_config is not None:
+        return {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}, []
+    stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
+    reasons = []
+    for config in (stored, {}):
+        if not isinstance(config, Mapping):
+            continue
+        try:
+            arguments = {str(name): value for name, value in config.items() if name != ARCHITECTURE}
+            build_model(arguments, network)
+            left = [f"model_config: {shortened(stored)} left aside ({reasons[0]})"] if reasons else []
+            return plain_data(arguments, MODEL_CONFIG), left
+        except SimpleNetError as error:
+            reasons.append(str(error))
+    raise ConfigError(f"{source}: {reasons[0]}; name the constructor's arguments with --model-config '{{…}}'")
+
+
+def _registered_network(contents: Any, given: Given) -> Callable[..., nn.Module] | None:
+    """The registered network that the model_config names; None for a SimpleNet or another."""
+    stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
+    config = given.model_config if given.model_config is not None else stored
+    name = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
+    return registered(name) if isinstance(name, str) else None
+
+
+def _golden_inputs(
+    model: nn.Module, config: Mapping[str, Any], weights: Weights, given: Given
+) -> tuple[torch.Tensor, str]:
+    """Rows to record: the stored ones, if the network still agrees with their logits, else random ones."""
+    golden = weights.checkpoint.get(GOLDEN)
+    if isinstance(golden, Mapping) and isinstance(golden.get("inputs"), torch.Tensor) and not given.changes:
+        verify_golden(model, golden, weights.source)
+        return golden["inputs"], ""
+    if given.input_shape is not None:
+        size = math.prod(given.input_shape)
+    else:
+        size = config.get("input_size") or _first_input(weights)
+    note = f"{GOLDEN_SAMPLES} random rows and their logits were recorded now"
+    return random_rows(size), note
+
+
+def _first_input(weights: Weights) -> int:
+    """The numbers in a row, from the first weight, if it is a linear layer's.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    first = next((tensor for tensor in weights.state_dict.values() if tensor.ndim >= 2), None)
+    if first is None or first.ndim != 2:
+        raise ConfigError(
+            f"{weights.source}: the shape of the network's input is not known; name it, such as --input-shape 1,28,28"
+        )
+    return int(first.shape[1])
+
+
+def _input_of(entries: Mapping[str, Any], given: Given) -> dict[str, Any]:
+    """Input shape, preprocessing and output: as given, else as stored."""
+    return {name: value if value is not None else entries.get(name) for name, value in given.input.items()}
+
+
+def _metadata(weights: Weights) -> tuple[dict[str, Any], list[str]]:
+    """The metadata to keep, and a line for what is left aside."""
+    stored, kept = weights.checkpoint.get(METADATA), dict(weights.metadata)
+    if stored is not None and not isinstance(stored, Mapping):
+        return {}, [f"metadata: expected a dict, found {type(stored).__name__}; left aside"]
+    lost = [str(name)[:80] for name in stored or () if str(name) not in kept]
+    kept.pop(CERTIFICATE, None)  # of these weights, but of another file
+    if not isinstance(kept.get(REPAIRS, []), list):
+        del kept[REPAIRS]
+    return kept, [f"metadata: {quoted(lost)} left aside"] if lost else []
+
+
+def _labels(weights: Weights, num_classes: int) -> tuple[list[str] | None, list[str]]:
+    notes = []
+    for place, value in find_labels(weights.checkpoint):
+        labels, note = class_labels(value, num_classes, weights.source)
+        if note:
+            notes.append(f"{place}: {note}")
+        if labels:
+            return labels, notes
+    return None, notes
+
+
+def _name(network: Callable[..., nn.Module]) -> str:
+    return getattr(network, "__name__", type(network).__name__)

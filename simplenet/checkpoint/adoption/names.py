@@ -1,0 +1,88 @@
+"""The names of weights: without what wrappers add, in natural order, and which belong to no layer of the network."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from simplenet.errors import KeyMismatchError
+
+# What wrappers add anywhere in a name: torch.compile, FSDP, activation checkpointing, DeepSpeed in Lightning, Opacus.
+_WRAPPERS = frozenset(
+    ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_module", "_flat_param")
+)
+_LEADING = "module"  # DataParallel and DistributedDataParallel; a layer may have this name too
+# What stands among the weights without being one: SWA's and EMA's counters, thop's counts, torch's extra state.
+_COUNTERS = frozenset(
+    ("n_averaged", "total_ops", "total_params", "num_updates", "decay", "initted", "step", "_extra_state", "_float_tensor")
+)
+_LOSS = re.compile(r"(^|[._])(loss|criterion|metric|metrics|acc|accuracy|auroc|f1)(_?fn)?([._]|\d|$)|loss", re.IGNORECASE)
+
+
+def without_wrappers(names: Iterable[str], source: str) -> dict[str, str]:
+    """Each name with its bare name: without what torch.compile, FSDP, DistributedDataParallel and their like add.
+
+    Raises:
+        KeyMismatchError: two names become the same.
+
+    Example:
+        >>> without_wrappers(["module._orig_mod.fc1.bias"], "model.pt")
+        {'module._orig_mod.fc1.bias': 'fc1.bias'}
+    """
+    parts = {name: [part for part in name.split(".") if part not in _WRAPPERS] or [name] for name in names}
+    weights = [name for name in parts if not is_counter(name)]
+    while weights and all(len(parts[name]) > 1 and parts[name][0] == _LEADING for name in weights):
+        parts = {name: found[1:] if found[0] == _LEADING and len(found) > 1 else found for name, found in parts.items()}
+    bare = {name: ".".join(found) for name, found in parts.items()}
+    if len(set(bare.values())) != len(bare):
+        raise KeyMismatchError(f"{source}: two weights have the same name without what wrappers add to it")
+    return bare
+
+
+def is_counter(name: str) -> bool:
+    """Whether an entry among the weights only counts something.
+
+    Example:
+        >>> is_counter("fc1.total_ops"), is_counter("fc1.weight")
+        (True, False)
+    """
+    return name.rpartition(".")[2] in _COUNTERS
+
+
+def is_of_loss(name: str) -> bool:
+    """Whether an entry among the weights belongs to a loss or a metric.
+
+    Example:
+        >>> is_of_loss("loss_fn.weight"), is_of_loss("criterion.weight"), is_of_loss("fc1.weight")
+        (True, True, False)
+    """
+    return _LOSS.search(name.rpartition(".")[0] or name) is not None
+
+
+def prefixes(names: Iterable[str]) -> list[str]:
+    """Every dotted prefix that two or more of the names share, the shortest first; the empty one is the first.
+
+    Example:
+        >>> prefixes(["net.fc1.weight", "net.fc1.bias", "loss.weight"])
+        ['', 'net.', 'net.fc1.']
+    """
+    counts: dict[str, int] = {}
+    for name in names:
+        for position in (index for index, letter in enumerate(name) if letter == "."):
+            prefix = name[: position + 1]
+            counts[prefix] = counts.get(prefix, 0) + 1
+    return ["", *sorted((prefix for prefix, count in counts.items() if count > 1), key=lambda one: one.count("."))]
+
+
+def below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries whose names begin with the prefix, under the rest of their names."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def natural_key(name: str) -> list[tuple[int, int | str]]:
+    """A key to sort names with numbers in them as people count.
+
+    Example:
+        >>> sorted(["layer10", "layer9"], key=natural_key)
+        ['layer9', 'layer10']
+    """
+    return [(0, int(part)) if part.isdigit() and len(part) < 10 else (1, part) for part in re.split(r"(\d+)", name)]

@@ -3,14 +3,17 @@
 Modules that need torch are imported inside functions: `serve` uses the rest while TorchServe starts.
 """
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import yaml
@@ -23,6 +26,10 @@ from simplenet.paths import PathLike, resource
 from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.text import last_line
 
+if TYPE_CHECKING:
+    from simplenet.checkpoint.adopt import Adopted, Given
+
+logger = logging.getLogger(__name__)
 LABELS_FILE = "index_to_name.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 _LIBRARY = Path(__file__).resolve().parents[1]
@@ -52,14 +59,16 @@ def create_archive(
     model_file: PathLike | None = None,
     model_class: str | None = None,
     force: bool = False,
+    given: "Given | None" = None,
+    say: Callable[[str], None] = logger.warning,
 ) -> Path:
     """Pack a checkpoint into `<export_path>/<model_name>.mar`.
 
-    The checkpoint is verified first. The finished archive is loaded once as a worker would load it, then renamed
+    A checkpoint that was saved whole is verified first, any other file is adopted. The finished archive is loaded once as a worker would load it, then renamed
     into place. In the archive the checkpoint is always a `.pt`.
 
     Args:
-        checkpoint: a file saved for inference.
+        checkpoint: any file with the weights of a network.
         model_name: the name in the URL.
         version: of the model, in the URL of versioned requests.
         export_path: the folder to write to; created if missing.
@@ -67,6 +76,8 @@ def create_archive(
         model_file: a Python module with the user's own network.
         model_class: the class in it; by default the checkpoint's `architecture`.
         force: replace an existing archive.
+        given: what the user says of the file; see `simplenet.checkpoint.adopt.Given`.
+        say: called with each line about what the file lacked and how it was adopted.
 
     Returns:
         The path of the archive.
@@ -90,56 +101,69 @@ def create_archive(
     if target.exists() and not force:
         raise ArchiveError(f"{target}: exists already; give --force to replace it")
     settings = read_profile(profile)
-    contents = _verified_contents(Path(checkpoint), model_file, model_class, settings)
+    adopted = _load(Path(checkpoint), model_file, model_class, given, settings)
+    for note in adopted.notes:
+        say(note)
     # TorchServe's archiver deletes and reuses <tmp>/<model name>, so it gets its own temporary directory.
     with tempfile.TemporaryDirectory(prefix="simplenet-archive-") as scratch:
         stage = Path(scratch)
-        _stage_files(stage, Path(checkpoint), contents, settings, model_file)
+        _stage_files(stage, Path(checkpoint), adopted, settings, model_file)
         packed = _run_archiver(stage, model_name, version, Path(model_file).name if model_file else None)
         _try_loading(packed, stage / "trial")
         _place(packed, target, force)
     return target
 
 
-def _verified_contents(
-    checkpoint: Path, model_file: PathLike | None, model_class: str | None, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Read the checkpoint and rebuild its network as a worker would; the class name is added to `settings`."""
-    from simplenet.checkpoint.file import read_checkpoint
-    from simplenet.checkpoint.keys import MODEL_CONFIG
-    from simplenet.checkpoint.load import restore
+def _load(
+    checkpoint: Path,
+    model_file: PathLike | None,
+    model_class: str | None,
+    given: "Given | None",
+    settings: dict[str, Any],
+) -> "Adopted":
+    """Load the checkpoint as a worker would, adopted if necessary; the class name is added to `settings`."""
+    from simplenet.checkpoint.adopt import NOTHING_GIVEN
+    from simplenet.checkpoint.load import load_any
 
-    contents = read_checkpoint(checkpoint)
-    network = None
+    given = given or NOTHING_GIVEN
     if model_file is not None:
-        from simplenet.model import ARCHITECTURE
         from simplenet.model_file import load_network
 
-        config = contents.get(MODEL_CONFIG)
-        class_name = model_class or (config.get(ARCHITECTURE, "") if isinstance(config, dict) else "")
-        network = load_network(Path(model_file), class_name)
+        class_name = model_class or _stored_class(checkpoint)
+        given = replace(given, network=load_network(Path(model_file), class_name))
         settings["handler"] = {**(settings.get("handler") or {}), "model_class": class_name}
     elif model_class is not None:
         raise ArchiveError("--model-class: expected --model-file with it, found none")
-    restore(contents, "cpu", str(checkpoint), network)
-    return contents
+    return load_any(checkpoint, "cpu", given)
+
+
+def _stored_class(checkpoint: Path) -> str:
+    """The class that the checkpoint's model_config names, or an empty string."""
+    from simplenet.checkpoint.file import read_contents
+    from simplenet.checkpoint.keys import MODEL_CONFIG
+    from simplenet.model import ARCHITECTURE
+
+    contents = read_contents(checkpoint, mapped=True)
+    config = contents.get(MODEL_CONFIG) if isinstance(contents, dict) else None
+    name = config.get(ARCHITECTURE, "") if isinstance(config, dict) else ""
+    return name if isinstance(name, str) else ""
 
 
 def _stage_files(
-    stage: Path, checkpoint: Path, contents: dict[str, Any], settings: dict[str, Any], model_file: PathLike | None
+    stage: Path, checkpoint: Path, adopted: "Adopted", settings: dict[str, Any], model_file: PathLike | None
 ) -> None:
     """Lay out all files of the archive, under names that are the same for every user."""
-    from simplenet.checkpoint.file import is_torch_file, write_checkpoint
+    from simplenet.checkpoint.file import is_torch_zip_file, write_checkpoint
     from simplenet.checkpoint.keys import CLASSES
 
     extra = stage / "extra"
     shutil.copytree(_LIBRARY, extra / "simplenet", ignore=shutil.ignore_patterns(*_NOT_CARRIED))
-    if labels := contents.get(CLASSES):
+    if labels := adopted.checkpoint.get(CLASSES):
         (extra / LABELS_FILE).write_bytes(orjson.dumps({str(i): label for i, label in enumerate(labels)}))
-    if is_torch_file(checkpoint):
+    if not adopted.notes and is_torch_zip_file(checkpoint):
         shutil.copyfile(checkpoint, stage / CHECKPOINT_FILE)
-    else:  # a .safetensors, which a stock TorchServe cannot read, or another archive
-        write_checkpoint(contents, stage / CHECKPOINT_FILE)
+    else:  # adopted, or in a form that a stock TorchServe cannot read, such as .safetensors
+        write_checkpoint(adopted.checkpoint, stage / CHECKPOINT_FILE)
     shutil.copyfile(resource(f"handlers/{HANDLER}"), stage / HANDLER)
     (stage / MODEL_CONFIG_FILE).write_text(yaml.safe_dump(settings))
     if model_file is not None:

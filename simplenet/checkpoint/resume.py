@@ -1,6 +1,7 @@
 """Checkpoints from which training resumes exactly as if it had never stopped."""
 
 import copy
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from torch import nn
 from simplenet.checkpoint.entries import plain_data, required_entries
 from simplenet.checkpoint.file import checked_device, read_checkpoint, write_checkpoint
 from simplenet.checkpoint.keys import (
+    CONTENT_HASH,
     EPOCH,
     LOSS,
+    METADATA,
     OPTIMIZER_STATE_DICT,
     RNG_STATE,
     SCALER_STATE_DICT,
@@ -25,9 +28,12 @@ from simplenet.checkpoint.safetensors_file import SUFFIX
 from simplenet.checkpoint.save import inference_checkpoint
 from simplenet.checkpoint.state_dict import check_weights
 from simplenet.checkpoint.verify import verified_parts
+from simplenet.checkpoint.weights import weights_in
 from simplenet.errors import CheckpointError, NotACheckpointError
 from simplenet.model import bare_network
 from simplenet.paths import PathLike
+
+logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(
@@ -94,7 +100,7 @@ def load_checkpoint_for_training(
     Args:
         model: of the saved architecture; loaded in place, moved to `device` and set to train mode.
         optimizer: over its parameters; its state moves to their device.
-        filepath: from `save_checkpoint`.
+        filepath: from `save_checkpoint`, or another program's with `optimizer_state_dict`, `epoch` and `loss`.
         device: for training.
         scheduler: restored in place; the checkpoint must have one.
         scaler: restored in place; the checkpoint must have one.
@@ -118,15 +124,19 @@ def load_checkpoint_for_training(
     source = str(filepath)
     device = checked_device(device, source)
     checkpoint = read_checkpoint(filepath)
-    state_dict, _, metadata = verified_parts(checkpoint, source)
+    network = bare_network(model)
+    state_dict, metadata = _weights(checkpoint, network, source)
     wanted = {SCHEDULER_STATE_DICT: scheduler, SCALER_STATE_DICT: scaler}
     helpers = {key: helper for key, helper in wanted.items() if helper is not None}
+    if CONTENT_HASH not in metadata and RNG_STATE not in checkpoint:
+        logger.warning("%s: no %s: training goes on with other random numbers", source, RNG_STATE)
+        checkpoint = {**checkpoint, RNG_STATE: rng_state(generator)}
     optimizer_state, epoch, loss, random_state, *states = required_entries(
         checkpoint, source, OPTIMIZER_STATE_DICT, EPOCH, LOSS, RNG_STATE, *helpers, saved_with="save_checkpoint"
     )
+    epoch, loss = _number(epoch), _number(loss)
     if type(epoch) is not int or type(loss) is not float:
         raise NotACheckpointError(f"{source}: expected epoch and loss as numbers, found {epoch!r} and {loss!r}")
-    network = bare_network(model)
     check_weights(network, state_dict, source)
     check_optimizer_state(optimizer, optimizer_state, source)
     with ExitStack() as undo:
@@ -141,6 +151,23 @@ def load_checkpoint_for_training(
         undo.pop_all()  # nothing failed
     remember_origin(model, metadata)
     return model, optimizer, epoch, loss
+
+
+def _weights(checkpoint: dict[str, Any], network: nn.Module, source: str) -> tuple[Any, dict[str, Any]]:
+    """The state_dict and the metadata of a checkpoint: verified, or found and named as the network's."""
+    metadata = checkpoint.get(METADATA)
+    if isinstance(metadata, dict) and CONTENT_HASH in metadata:
+        state_dict, _, metadata = verified_parts(checkpoint, source)
+        return state_dict, metadata
+    weights = weights_in(checkpoint, source, wanted=network.state_dict(), network=type(network).__name__)
+    for finding in weights.unusual:
+        logger.warning("%s: %s", source, finding)
+    return weights.state_dict, weights.metadata
+
+
+def _number(value: Any) -> Any:
+    """A NumPy or torch scalar, as other programs store it, as a plain number."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def _stateful(state: Any) -> Any:

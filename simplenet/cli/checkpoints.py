@@ -1,31 +1,36 @@
 """The verbs that read, compare and rewrite checkpoints: inspect, list, diff, certify, repair."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from simplenet.cli import tables
-from simplenet.cli.options import AsJson, ModelFile, console
-from simplenet.errors import ConfigError
+from simplenet.cli.options import AsJson, Key, ModelConfigText, ModelFile, Strict, console, parse_config
+from simplenet.errors import CheckpointError
 
 
 def inspect(
-    file: Annotated[str, typer.Argument(help="A checkpoint or a .mar: a path or an s3:// address.")],
+    file: Annotated[str, typer.Argument(help="Any file with weights, or a .mar: a path or an s3:// address.")],
+    key: Key = None,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify and describe a checkpoint or a .mar without running its code."""
+    """Verify and describe a checkpoint or a .mar without running its code; say how any other file would be adopted."""
     from simplenet.checkpoint.verify import require_whole
     from simplenet.inspection import describe
     from simplenet.storage import local_copy
 
     with local_copy(file) as path:
-        description = replace(describe(path), file=file)
+        description = replace(describe(path, key), file=file)
     if as_json:
         typer.echo(tables.as_json(description.to_dict()))
     else:
         console.print(tables.of_description(description))
-    require_whole(file, description.findings)
+    if description.problem:
+        raise CheckpointError(description.problem)
+    if strict or description.archive:
+        require_whole(file, description.findings)
 
 
 def list_(
@@ -67,7 +72,7 @@ def certify(
     model_file: ModelFile = None,
     model_class: Annotated[str, typer.Option(help="The class in --model-file.")] = "",
 ) -> None:
-    """Measure how exact a checkpoint's logits are against float64, and store the table in its metadata."""
+    """Measure how exact a checkpoint's logits are against float64; a complete one keeps the table in its metadata."""
     from simplenet.checkpoint.certify import certify as measure
     from simplenet.model_file import load_network
     from simplenet.storage import is_remote, local_copy, upload
@@ -75,33 +80,29 @@ def certify(
     network = load_network(model_file, model_class) if model_file else None
     with local_copy(file) as path:
         certificate = measure(path, network)
-        if is_remote(file):
+        if is_remote(file) and not certificate.notes:
             upload(path, file)
+    for note in certificate.notes:
+        typer.echo(note)
     console.print(tables.of_certificate(certificate))
+    if certificate.notes:
+        typer.echo(f"the table is not in {file}, which was not saved whole; make a complete checkpoint of it with repair")
 
 
 def repair(
-    source: Annotated[str, typer.Argument(help="Any file with weights: .pt, .safetensors, .mar; never changed.")],
+    source: Annotated[str, typer.Argument(help="Any file with weights: .pt, .safetensors, .mar, …; never changed.")],
     target: Annotated[str, typer.Argument(help="The checkpoint to write: .pt or .safetensors.")],
-    model_config: Annotated[str | None, typer.Option(help="JSON, if the weights fit no SimpleNet.")] = None,
+    model_config: ModelConfigText = None,
+    key: Key = None,
 ) -> None:
-    """Turn an incomplete file into a complete checkpoint, or convert it."""
-    from simplenet.checkpoint.repair import repair as write_complete
+    """Turn any file with weights into a complete checkpoint, or convert it."""
+    from simplenet.checkpoint.adopt import Given
+    from simplenet.checkpoint.repair import write_adopted
     from simplenet.storage import local_copy, local_output
 
-    config = _json_object(model_config) if model_config else None
+    given = Given(key=key, model_config=parse_config(model_config))
     with local_copy(source) as path, local_output(target) as output:
-        repairs = write_complete(path, output, config)
-    typer.echo(f"wrote {target}: " + ("; ".join(repairs) or "nothing to repair"))
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    import orjson
-
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(f"--model-config: expected JSON, found {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"--model-config: expected a JSON object, found {text}")
-    return value
+        repairs = write_adopted(path, output, given)
+    for line in repairs:
+        typer.echo(line)
+    typer.echo(f"wrote {target}" + ("" if repairs else ": nothing to repair"))

@@ -1,2 +1,0 @@
-from types import SimpleNamespace
-def fold(sd): return SimpleNamespace(state_dict=dict(sd), notes=(), unfolded=())

@@ -114,7 +114,7 @@ def quantized() -> torch.Tensor:
 REFUSED: dict[str, tuple[str, Any, str, str]] = {
     "float8": ("fc.weight", torch.ones(2, 2).to(torch.float8_e4m3fn), "float8_e4m3fn", "* scale"),
     "int8": ("fc.weight", torch.ones(2, 2, dtype=torch.int8), "int8", "quantized from"),
-    "uint8": ("fc.weight", torch.ones(2, 2, dtype=torch.uint8), "uint8", "dequantize()"),
+    "uint8": ("fc.weight", torch.ones(2, 2, dtype=torch.uint8), "uint8", "quantized from"),
     "packed int32": ("fc.qweight", torch.ones(2, 2, dtype=torch.int32), "int32", "quantized from"),
     "int8 of another name": ("fc.packed", torch.ones(2, 2, dtype=torch.int8), "int8", "quantized from"),
     "int64": ("fc.bias", torch.ones(2, dtype=torch.int64), "int64", "quantized from"),

@@ -1,0 +1,1 @@
+"""Make the weights of others fit: names, dtypes, reparametrizations, labels."""

@@ -1,0 +1,163 @@
+"""Class labels as others store them: lists, mappings in both directions, arrays, text.
+
+The values come from files of strangers: nothing here fails, whatever they are, and a label is never guessed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+
+_LABEL_KEYS = (
+    *("classes", "CLASSES", "class_names", "categories", "class_to_idx", "idx_to_class", "index_to_name"),
+    *("id2label", "label2id", "labels", "label_names", "names"),
+)
+_HOLDERS = ("meta", "metadata", "hyper_parameters", "hparams", "config", "args", "dataset_meta")
+_DEPTH = 3  # mappings, the checkpoint included, that are looked into
+_LONGEST = 200  # characters of a label
+_MOST_DIGITS = 18  # of an index or an id: what fits an int64
+_SEPARATORS = {"\n": "lines", ",": "commas", ";": "semicolons"}
+
+Labels = tuple[list[str] | None, str | None]
+
+
+def class_labels(value: object, num_classes: int, source: str) -> Labels:
+    """One label per class, in order, and None; or None, and a line that says why the value gives none.
+
+    Args:
+        value: a list, tuple or array of names or ids; a mapping from index to name or from name to index; text that
+            separates names by commas, semicolons or lines, or holds JSON; a count; None.
+        num_classes: how many labels there must be.
+        source: where the value was found, for the line.
+
+    Returns:
+        `(labels, None)`, `(None, note)`, or `(None, None)` if the value is None. Never raises.
+
+    Example:
+        >>> class_labels({"cat": 0, "dog": 1}, 2, "model.pt: class_to_idx")
+        (['cat', 'dog'], None)
+        >>> class_labels(["cat"], 2, "model.pt: classes")
+        (None, 'model.pt: classes: expected 2 class labels, found 1; the classes are numbered')
+    """
+    if value is None:
+        return None, None
+    try:
+        found = _labels(value, num_classes)
+        if isinstance(found, list):
+            if len(found) == num_classes:
+                return found, None
+            found = f"found {len(found):,}"
+    except Exception:  # an object may fail in any way when it is looked at
+        found = "found a value that cannot be read"
+    return None, f"{source}: expected {num_classes:,} class labels, {found}; the classes are numbered"
+
+
+def find_labels(tree: object) -> list[tuple[str, Any]]:
+    """The values beside the weights that usually hold labels, each with its path, the likeliest first.
+
+    Example:
+        >>> find_labels({"state_dict": {}, "meta": {"CLASSES": ("cat", "dog")}})
+        [('meta.CLASSES', ('cat', 'dog'))]
+    """
+    try:
+        return _candidates(tree, "", _DEPTH)
+    except Exception:  # as above
+        return []
+
+
+def _candidates(tree: object, path: str, depth: int) -> list[tuple[str, Any]]:
+    if not isinstance(tree, Mapping) or depth == 0:
+        return []
+    found = [(path + key, tree[key]) for key in _LABEL_KEYS if tree.get(key) is not None]
+    for key in _HOLDERS:
+        found += _candidates(tree.get(key), f"{path}{key}.", depth - 1)
+    return found
+
+
+def _labels(value: object, num_classes: int, *, in_text: bool = False) -> list[str] | str:
+    """The labels, or what was found in place of them."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return _labels_of_array(value)
+    if isinstance(value, (list, tuple)):
+        return _labels_of_items(value)
+    if isinstance(value, Mapping):
+        return _labels_of_mapping(value)
+    if isinstance(value, (bytes, str)) and not in_text:
+        return _labels_of_text(_text(value), num_classes)
+    if (count := _index(value)) is not None:
+        return "found only their number" if count == num_classes else f"found the number {count:,}"
+    is_set = isinstance(value, (set, frozenset))
+    return f"found a {'set, which has no order' if is_set else f'value of type {type(value).__name__[:40]}'}"
+
+
+def _labels_of_array(array: "torch.Tensor | np.ndarray[Any, Any]") -> list[str] | str:
+    if array.ndim == 0:
+        return "found a single number"
+    if array.ndim != 1:
+        return f"found an array of {array.ndim} dimensions"
+    if len(array) > 10_000_000:
+        return f"found {len(array):,}"
+    return _labels_of_items(array.tolist())
+
+
+def _labels_of_items(items: "list[Any] | tuple[Any, ...]") -> list[str] | str:
+    texts = [_text(item) for item in items]
+    if None in texts:
+        wrong = type(items[texts.index(None)]).__name__[:40]
+        return f"found a list with an item of type {wrong}"
+    return [text[:_LONGEST] for text in texts if text is not None]
+
+
+def _labels_of_mapping(mapping: Mapping[Any, Any]) -> list[str] | str:
+    """Labels by index or indices by label; a name that is digits is an index only where no label has an index."""
+    pairs = list(mapping.items())
+    if pairs and all(isinstance(key, (str, bytes)) and _index(item) is not None for key, item in pairs):
+        pairs = [(item, key) for key, item in pairs]
+    indices = [_index(key, numeric_text=True) for key, _ in pairs]
+    if None in indices:
+        return "found a mapping that is neither index to name nor name to index"
+    if sorted(index for index in indices if index is not None) != list(range(len(pairs))):
+        return f"found a mapping whose indices are not 0 to {len(pairs) - 1}, each once"
+    by_index = dict(zip(indices, (item for _, item in pairs), strict=True))
+    return _labels_of_items([by_index[index] for index in range(len(pairs))])
+
+
+def _labels_of_text(text: str | None, num_classes: int) -> list[str] | str:
+    if text is None:
+        return "found bytes that are not UTF-8 text"
+    if text.lstrip()[:1] in ("[", "{"):
+        try:
+            return _labels(orjson.loads(text), num_classes, in_text=True)
+        except orjson.JSONDecodeError:
+            pass
+    splits = [[part.strip() for part in text.strip().split(separator)] for separator in _SEPARATORS]
+    fitting = [parts for parts in splits if len(parts) == num_classes > 1 and all(parts)]
+    if len(fitting) != 1:
+        return f"found text that does not split into them: {text[:60]!r}"
+    return [part[:_LONGEST] for part in fitting[0]]
+
+
+def _text(value: object) -> str | None:
+    """The label that a plain value is, or None."""
+    if isinstance(value, bytes):  # CIFAR's own files
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            return None
+    if isinstance(value, str):
+        return str.__str__(value)
+    index = _index(value)
+    return None if index is None else str(index)
+
+
+def _index(value: object, *, numeric_text: bool = False) -> int | None:
+    """The int of at most 18 digits that a value is, if it is one; a bool is none."""
+    if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0:
+        value = value.item()
+    if numeric_text and isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
+        value = int(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and abs(int(value)) < 10**_MOST_DIGITS:
+        return int(value)
+    return None

@@ -1,0 +1,1 @@
+"""Read any file that holds weights, without running code from it."""

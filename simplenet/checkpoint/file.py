@@ -18,7 +18,7 @@ import torch
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint.format_version import require_known_format
 from simplenet.checkpoint.keys import METADATA
-from simplenet.checkpoint.reading.containers import NPY, is_npz, read_npy, read_npz, unwrapped
+from simplenet.checkpoint.reading.wrapped import NPY, is_npz, read_npy, read_npz, unwrapped
 from simplenet.checkpoint.reading.kinds import HEAD, Kind, kind_of, kind_of_folder
 from simplenet.checkpoint.reading.torch_file import is_torch_zip, read_pickle, read_torch_zip
 from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simplenet.checkpoint.reading import arrays
-from simplenet.checkpoint.reading.arrays import read_npy, read_npz
+from simplenet.checkpoint.reading.numpy_files import read_npy, read_npz
 from simplenet.errors import NotACheckpointError, TruncatedCheckpointError, UnsafeCheckpointError
 
 

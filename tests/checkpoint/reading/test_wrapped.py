@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from simplenet.checkpoint.reading import containers
-from simplenet.checkpoint.reading.containers import unwrapped
+from simplenet.checkpoint.reading import wrapped
+from simplenet.checkpoint.reading.wrapped import unwrapped
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
 
 WEIGHTS = bytes(range(256)) * 20

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from simplenet.checkpoint.reading.arrays import is_npz, read_npy, read_npz
+from simplenet.checkpoint.reading.numpy_files import is_npz, read_npy, read_npz
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
 from simplenet.manifest import MANIFEST, MAX_INFLATION
 from simplenet.text import first_line, quoted

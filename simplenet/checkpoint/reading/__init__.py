@@ -1,1 +1,1 @@
-"""Read any file that holds weights, without running code from it."""
+"""Read any file that holds weights as data: nothing that a pickle names is imported or called."""

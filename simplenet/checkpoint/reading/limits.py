@@ -1,0 +1,44 @@
+"""How much a file may make its reader allocate: never much more than the file holds."""
+
+from dataclasses import dataclass
+from typing import IO
+
+from simplenet.checkpoint.reading.refusal import Budget
+from simplenet.manifest import MAX_INFLATION
+
+MOST_COPIES = 4  # times the file: protocol 2 copies bytes twice, an array once more
+_FREE = 1 << 26  # bytes that the smallest file may use
+_DEEPEST = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file and the files inside it may use together.
+
+    Attributes:
+        held: storages as they lie in the file; two never share the same bytes.
+        copies: bytes that a pickle has copied.
+        inflated: what compressed entries become.
+        deeper: how many more files may lie inside each other.
+    """
+
+    held: Budget
+    copies: Budget
+    inflated: Budget
+    deeper: int = _DEEPEST
+
+    @classmethod
+    def of(cls, size: int) -> "Limits":
+        """The limits of a file of `size` bytes."""
+        return cls(Budget(size), Budget(_FREE + MOST_COPIES * size), Budget(_FREE + MAX_INFLATION * size))
+
+    def inside(self, size: int) -> "Limits":
+        """The limits of a file of `size` bytes inside this one."""
+        return Limits(Budget(size), self.copies, self.inflated, self.deeper - 1)
+
+
+def size_of(stream: IO[bytes]) -> int:
+    """The size of the file in bytes; the stream is at its start afterwards."""
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    return size

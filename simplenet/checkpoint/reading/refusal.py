@@ -1,0 +1,89 @@
+"""How reading ends when a file is wrong, and the two errors it becomes for the caller."""
+
+import contextlib
+import zipfile
+from collections.abc import Iterator
+
+import torch
+
+from simplenet.errors import CheckpointError, NotACheckpointError, SimpleNetError, TruncatedCheckpointError
+from simplenet.text import first_line
+
+
+class Refused(Exception):
+    """The file is damaged or claims something impossible; the message says what was expected and what was found."""
+
+
+class EndsTooEarly(Refused):
+    """The file ends before its contents do."""
+
+
+class Unfit(Exception):
+    """Arguments that a rebuilding function does not take; a stand-in takes the object's place."""
+
+
+@contextlib.contextmanager
+def one_line(source: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into an error of one line that begins with `source`.
+
+    Raises:
+        TruncatedCheckpointError: the file ends too early.
+        NotACheckpointError: it is damaged.
+        CheckpointError: the device has no room for it.
+
+    Example:
+        >>> try:
+        ...     with one_line("model.pt"):
+        ...         raise Refused("byte 3: expected an opcode, found 255")
+        ... except SimpleNetError as error:
+        ...     print(error)
+        model.pt: byte 3: expected an opcode, found 255
+    """
+    try:
+        yield
+    except SimpleNetError:
+        raise
+    except (EndsTooEarly, EOFError) as error:
+        raise TruncatedCheckpointError(f"{source}: {first_line(error)}") from error
+    except Refused as error:
+        raise NotACheckpointError(f"{source}: {first_line(error)}") from error
+    except torch.OutOfMemoryError as error:
+        raise CheckpointError(f"{source}: does not fit on the device: {first_line(error)}") from error
+    except zipfile.BadZipFile as error:
+        raise TruncatedCheckpointError(
+            f"{source}: the file is damaged or ends too early: {first_line(error)}"
+        ) from error
+    except Exception as error:  # a damaged file makes many kinds; each means the same to the reader
+        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {first_line(error)}") from error
+
+
+class Budget:
+    """How many bytes a file may make its reader allocate beyond the file itself.
+
+    A pickle of a few bytes can ask for the same megabyte again and again; this is where that ends.
+
+    Example:
+        >>> budget = Budget(1000)
+        >>> budget.spend(600)
+        >>> try:
+        ...     budget.spend(600)
+        ... except Refused as error:
+        ...     print(error)
+        expected a file that needs at most 1000 bytes to be read, found one that needs more
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.left = limit
+
+    def spend(self, nbytes: int) -> None:
+        """Take `nbytes` from what is left.
+
+        Raises:
+            Refused: less is left.
+        """
+        self.left -= nbytes
+        if self.left < 0:
+            raise Refused(
+                f"expected a file that needs at most {self.limit} bytes to be read, found one that needs more"
+            )

@@ -18,9 +18,10 @@ import torch
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint.format_version import require_known_format
 from simplenet.checkpoint.keys import METADATA
-from simplenet.checkpoint.reading.wrapped import NPY, is_npz, read_npy, read_npz, unwrapped
 from simplenet.checkpoint.reading.kinds import HEAD, Kind, kind_of, kind_of_folder
+from simplenet.checkpoint.reading.numpy_files import is_npz, read_npy, read_npz
 from simplenet.checkpoint.reading.torch_file import is_torch_zip, read_pickle, read_torch_zip
+from simplenet.checkpoint.reading.wrapped import unwrapped
 from simplenet.checkpoint.safetensors_file import SUFFIX, is_safetensors, read_safetensors, write_safetensors
 from simplenet.errors import (
     CheckpointError,
@@ -34,7 +35,9 @@ from simplenet.text import first_line
 
 _ZIP = b"PK\x03\x04"
 _EARLY_PICKLES = (b"(", b"}", b"]", b"c", b"l", b"d")  # protocols 0 and 1 have no mark at the beginning
+_NPY = b"\x93NUMPY"
 _DEEPEST = 3  # containers in containers
+_MOST_UNPACKED = 64 * 2**30  # bytes
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: PathLike) -> None:
@@ -144,13 +147,13 @@ def _read(stream: IO[bytes], device: torch.device, source: str, mapped: Path | N
             return read_torch_zip(stream, device, source, mapped)
         if is_npz(names):
             return read_npz(stream, source)
-    elif head.startswith(NPY):
+    elif head.startswith(_NPY):
         return {"weight": read_npy(stream, source)}
     elif head[:1] == b"\x80":
         return read_pickle(stream, device, source)
     if kind := kind_of(stream, source):
         raise _another_kind(source, kind)
-    if depth < _DEEPEST and (inner := unwrapped(stream, source)):
+    if depth < _DEEPEST and (inner := unwrapped(stream, source, _MOST_UNPACKED)):
         return _read(inner[0], device, inner[1], None, depth + 1)
     if head[:1] in _EARLY_PICKLES:
         return read_pickle(stream, device, source)

@@ -66,7 +66,7 @@ def is_tensor(value: Any) -> bool:
 
 def unnamed_tensors(contents: Any) -> list[Any]:
     """The keys of the first dict whose tensors have no names: numbers or bytes instead of text."""
-    for _, value in _containers(contents):
+    for _, value in containers_in(contents):
         if isinstance(value, Mapping) and value:
             keys = [key for key, item in value.items() if not isinstance(key, str) and is_tensor(item)]
             if keys:
@@ -75,7 +75,7 @@ def unnamed_tensors(contents: Any) -> list[Any]:
 
 
 def _walk(contents: Any) -> Iterator[Candidate]:
-    for place, value in _containers(contents):
+    for place, value in containers_in(contents):
         if not isinstance(value, Mapping):
             continue
         if module := pickled_module(value):
@@ -90,7 +90,7 @@ def _walk(contents: Any) -> Iterator[Candidate]:
             yield Candidate(place, nested)
 
 
-def _containers(contents: Any) -> Iterator[tuple[str, Any]]:
+def containers_in(contents: Any) -> Iterator[tuple[str, Any]]:
     """Each dict, list and stand-in once, with its dotted path, breadth first."""
     queue: deque[tuple[str, Any, int]] = deque([("", contents, 0)])
     seen: set[int] = set()

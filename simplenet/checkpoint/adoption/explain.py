@@ -1,20 +1,30 @@
 """Why a file could not be adopted, in one line with a remedy."""
 
+import itertools
 import shlex
 from typing import Any
 
-from simplenet.checkpoint.adoption.candidates import Candidate, unnamed_tensors
+from simplenet.checkpoint.adoption.candidates import Candidate, containers_in, unnamed_tensors
 from simplenet.checkpoint.reading.stand_in import StandIn
 from simplenet.errors import KeyMismatchError, NotACheckpointError
 from simplenet.text import quoted
 
 _MOST_SHAPES = 6
+_MOST_LOOKED_AT = 10_000
+_ODD_TENSORS = {  # by the function of torch that rebuilds them
+    "_rebuild_qtensor": "quantized tensors; hand over the float checkpoint that they were quantized from",
+    "_rebuild_meta_tensor_no_storage": "meta tensors, which have no values; save the network after its weights are loaded",
+    "_rebuild_nested_tensor": "nested tensors; save model.state_dict() of a network with dense weights",
+    "_rebuild_wrapper_subclass": "tensors of a class that wraps others; save model.state_dict() of plain tensors",
+}
 
 
 def no_weights(contents: Any, source: str) -> NotACheckpointError:
     """The error for a file without a dict of named tensors."""
     if keys := unnamed_tensors(contents):
         return NotACheckpointError(f"{source}: expected weights by name, found {_unnamed(keys, source)}")
+    if kind := _odd_tensors(contents):
+        return NotACheckpointError(f"{source}: expected weights that are numbers of their own, found {kind}")
     return NotACheckpointError(
         f"{source}: expected the weights of a network, a dict of tensors by name, found {_found(contents)}; save "
         'model.state_dict(), for instance with torch.save(model.state_dict(), "weights.pt")'
@@ -55,6 +65,15 @@ def _unnamed(keys: list[Any], source: str) -> str:
         rename = "dict(zip(['fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias'], w.values()))"
     code = f"import torch; w = torch.load({source!r}, weights_only=True); torch.save({rename}, 'named.pt')"
     return f"keys of type {kind} ({quoted(keys)}); name them: python -c {shlex.quote(code)}"
+
+
+def _odd_tensors(contents: Any) -> str:
+    """What kind of tensors the reader left as stand-ins, and what to do; empty if there are none."""
+    for _, value in containers_in(contents):
+        for item in itertools.islice(value.values() if isinstance(value, dict) else value, _MOST_LOOKED_AT):
+            if isinstance(item, StandIn) and item.name in _ODD_TENSORS:
+                return _ODD_TENSORS[item.name]
+    return ""
 
 
 def _found(contents: Any) -> str:

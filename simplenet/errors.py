@@ -89,7 +89,7 @@ class ShapeMismatchError(CheckpointError):
 
 
 class HashMismatchError(CheckpointError):
-    """The weights do not match the content hash in the checkpoint."""
+    """The weights do not match the content hash in the checkpoint, or the checksum in the file."""
 
 
 class GoldenMismatchError(CheckpointError):

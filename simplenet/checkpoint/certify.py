@@ -82,9 +82,9 @@ def certify(path: PathLike, network: Callable[..., nn.Module] | None = None) -> 
         ('golden', 8, 'float32', True)
     """
     source = str(path)
+    adopted = load_any(path, "cpu", Given(network=network))
     if is_archive(path):
         raise CheckpointError(f"{source}: expected a checkpoint, found an archive: certify first, then archive")
-    adopted = load_any(path, "cpu", Given(network=network))
     model, checkpoint = adopted.model, adopted.checkpoint
     golden = checkpoint[GOLDEN]["inputs"]
     inputs = {"golden": golden, "random": random_rows(golden.shape[1], RANDOM_ROWS)}

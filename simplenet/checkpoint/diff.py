@@ -114,14 +114,15 @@ def diff(a: PathLike, b: PathLike) -> Comparison:
         Movement(distance=0.1, largest=0.5, changed=0.5)
     """
     first, second = read_weights(a, mapped=True), read_weights(b, mapped=True)
-    layers = _layer_changes(first.state_dict, second.state_dict)
+    weights = [{n: t for n, t in file.state_dict.items() if n not in file.made} for file in (first, second)]
+    layers = _layer_changes(*weights)
     labels = ({CLASSES: names} if (names := file.classes) else {} for file in (first, second))
     return Comparison(
         model_config=_field_changes(first.model_config or {}, second.model_config or {}),
         metadata=_field_changes(first.metadata, second.metadata),
         classes=_field_changes(*labels).get(CLASSES),
         layers=layers,
-        same=tuple(name for name in first.state_dict if name not in layers),
+        same=tuple(name for name in weights[0] if name not in layers),
     )
 
 

@@ -20,8 +20,6 @@ from simplenet.errors import NotACheckpointError
 from simplenet.paths import PathLike
 from simplenet.text import quoted
 
-_NEEDED = (MODEL_STATE_DICT, MODEL_CONFIG, METADATA, GOLDEN)
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -38,6 +36,7 @@ class Weights:
     stored_names: Mapping[str, str] = field(default_factory=dict)  # name to the file's name, where they differ
     left_aside: tuple[str, ...] = ()  # what the network does not need, by the file's names
     notes: tuple[str, ...] = ()  # what was computed or assumed, one line each
+    made: tuple[str, ...] = ()  # names of weights that the file lacks and that are zero
     lacks: tuple[str, ...] = ()  # what a file has that was saved whole, and this one not
     unfitted: Candidate | None = field(default=None, repr=False)  # what was found, if it is not a SimpleNet's
 
@@ -118,6 +117,7 @@ def weights_in(
     found = Weights(source, {}, entries, plain_part(entries.get(METADATA), METADATA)[0], lacks=_lacks(entries))
     ours = _own_candidate(entries)
     if ours:
+        _require_kinds(entries, source)
         verify_hash(ours.tensors, entries[METADATA][CONTENT_HASH], source)
         if wanted is None:
             return _own(found, ours)
@@ -134,6 +134,7 @@ def weights_in(
         found, state_dict=state_dict, shaped_config=fit.config, place=candidate.place, prefix=fit.prefix,
         other_places=tuple(dict.fromkeys(place for place in others if place != _place(candidate, fit))),
         stored_names=fit.stored_names, left_aside=aside, notes=(*fit.notes, *notes),
+        made=fit.made,
     )  # fmt: skip
 
 
@@ -154,6 +155,17 @@ def _own_candidate(entries: Mapping[str, Any]) -> Candidate | None:
     if not isinstance(tensors, Mapping) or not tensors or not all(map(is_tensor, tensors.values())):
         return None
     return Candidate(MODEL_STATE_DICT, dict(tensors))
+
+
+def _require_kinds(entries: Mapping[str, Any], source: str) -> None:
+    """Refuse a file of ours in which something took the place of an entry: it is damaged, not from elsewhere.
+
+    Raises:
+        NotACheckpointError: names the entry.
+    """
+    for key in (MODEL_CONFIG, GOLDEN):
+        if key in entries and not isinstance(entries[key], Mapping):
+            raise NotACheckpointError(f"{source}: {key}: expected a dict, found {type(entries[key]).__name__}")
 
 
 def _own(found: Weights, candidate: Candidate) -> Weights:

@@ -150,7 +150,7 @@ def test_prefixes_are_taken_off_whatever_their_order(state_dict, prefixes, plain
         weights = read_weights(path)
     assert exactly(weights.state_dict) == exactly(state_dict)
     assert list(weights.state_dict) == list(state_dict)
-    assert weights.stored_name == (next(iter(named)) if prefixes else None)
+    assert next(iter(weights.stored_names.values()), None) == (next(iter(named)) if prefixes else None)
 
 
 def laid_out_differently(tensor: torch.Tensor) -> list[torch.Tensor]:

@@ -182,7 +182,7 @@ def test_versions_in_a_bucket_are_saved_listed_and_compared(s3, model, saved, tm
     assert set(listed) == {"s3://models/nets/first.pt", "s3://models/nets/words.pt", address}
     assert listed[address]["parent8"] == listed["s3://models/nets/first.pt"]["hash8"] is not None
     assert listed[address]["accuracy"] == 0.95
-    assert listed["s3://models/nets/words.pt"]["error"].startswith("s3://models/nets/words.pt: expected a file")
+    assert listed["s3://models/nets/words.pt"]["error"].startswith("s3://models/nets/words.pt: expected a checkpoint")
     found = orjson.loads(command("diff", "s3://models/nets/first.pt", address, "--json"))
     assert (found["a"], found["b"]) == ("s3://models/nets/first.pt", address)
     assert found["layers"].keys() == {"fc1.weight"}

@@ -114,7 +114,7 @@ def test_wrapped_names_are_those_of_the_bare_network(model, tmp_path, prefix):
     torch.save(wrapped(model.state_dict(), prefix), path)
     weights = read_weights(path)
     assert list(weights.state_dict) == list(model.state_dict())
-    assert weights.stored_name == f"{prefix}fc1.weight"
+    assert weights.stored_names["fc1.weight"] == f"{prefix}fc1.weight"
     assert weights.model_config == SIZES
     assert same_weights(safe_load_model(SimpleNet, path), model)
     assert same_weights(smart_load(path)[0].cpu(), model)

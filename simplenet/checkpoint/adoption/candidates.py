@@ -83,7 +83,8 @@ def _walk(contents: Any) -> Iterator[Candidate]:
                 yield Candidate(place, module.state_dict, module=module)
             continue
         tensors = {name: item for name, item in value.items() if isinstance(name, str) and is_tensor(item)}
-        if any(_is_weight(name, item) for name, item in tensors.items()):
+        only_tensors = bool(tensors) and len(tensors) == len(value)
+        if only_tensors or any(_is_weight(name, item) for name, item in tensors.items()):
             beside = tuple(str(name)[:80] for name in value if name not in tensors)
             yield Candidate(place, tensors, beside)
         elif not tensors and (nested := _nested(value)):

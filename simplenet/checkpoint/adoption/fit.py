@@ -29,6 +29,7 @@ class Fit:
     stored_names: dict[str, str]  # network's name to the file's, where they differ
     left_aside: tuple[str, ...]  # names in the file of tensors that the network does not have
     notes: tuple[str, ...] = ()  # what was computed or assumed, one line each
+    made: tuple[str, ...] = ()  # names of the biases that the file lacks
     config: dict[str, Any] | None = field(default=None)  # of a SimpleNet, from the shapes
 
 
@@ -53,7 +54,9 @@ def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
         mapping = _mlp_names({name: t for name, t in inner.items() if not is_of_loss(name)})
         if not mapping:
             continue
-        tensors, notes = _with_biases({new: inner[old] for new, old in mapping.items() if old}, list(mapping))
+        lacking = tuple(new for new, old in mapping.items() if not old)
+        tensors = _with_biases({new: inner[old] for new, old in mapping.items() if old}, list(mapping))
+        notes = [f"no {quoted(lacking)}: zeros stand for layers without a bias"] if lacking else []
         config = fitting_config(tensors)
         if config is None:
             continue
@@ -63,7 +66,7 @@ def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
             continue
         stored = {new: origin.get(f"{prefix}{old}", f"{prefix}{old}") for new, old in mapping.items() if old}
         aside = tuple(origin.get(name, name) for name in others)
-        fits[frozenset(used)] = Fit(tensors, prefix, _differing(stored), aside, (*folded.notes, *notes), config)
+        fits[frozenset(used)] = Fit(tensors, prefix, _differing(stored), aside, (*folded.notes, *notes), lacking, config)
     return sorted(fits.values(), key=lambda fit: (is_copy(fit.prefix), fit.prefix.count(".")))
 
 
@@ -172,14 +175,12 @@ def _fits_together(order: Any, layers: Mapping[str, Any]) -> bool:
     return all(after.shape[1] == before.shape[0] for before, after in zip(weights, weights[1:], strict=False))
 
 
-def _with_biases(tensors: dict[str, Any], names: list[str]) -> tuple[dict[str, Any], list[str]]:
+def _with_biases(tensors: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """The weights with zeros for each bias that the file lacks: the layer computes the same."""
-    lacking = [name for name in names if name not in tensors]
-    for name in lacking:
-        weight = tensors[name.replace(".bias", ".weight")]
-        tensors[name] = weight[:, 0] * 0
-    note = [f"no {quoted(lacking)}: zeros stand for layers without a bias"] if lacking else []
-    return {name: tensors[name] for name in names}, note
+    for name in names:
+        if name not in tensors:
+            tensors[name] = tensors[name.replace(".bias", ".weight")][:, 0] * 0
+    return {name: tensors[name] for name in names}
 
 
 def _are_harmless(others: list[str], tensors: Mapping[str, Any], used: set[str]) -> bool:

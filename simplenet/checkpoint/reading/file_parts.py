@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import torch
 
-from simplenet.checkpoint.reading.refusal import EndsTooEarly, Refused
+from simplenet.checkpoint.reading.refusal import EndsTooEarly, Refused, WrongChecksum
 
 _CHUNK = 1 << 20  # bytes: the CRC is computed while they are in the processor's cache
 _WORTH_A_THREAD = 1 << 20
@@ -51,7 +51,7 @@ class Reader:
 
         Raises:
             EndsTooEarly: the file ends before that.
-            Refused: the CRC-32 is not `crc`.
+            WrongChecksum: the CRC-32 is not `crc`.
         """
         if self.descriptor is None or len(view) < _WORTH_A_THREAD:
             self._fill(view, offset, crc, name)
@@ -94,7 +94,7 @@ class Reader:
                 found = zlib.crc32(part[:count], found)
             done += count
         if crc is not None and found != crc:
-            raise Refused(f"{name}: damaged: expected CRC-32 {crc:08x}, found {found:08x}")
+            raise WrongChecksum(f"{name}: damaged: expected CRC-32 {crc:08x}, found {found:08x}")
 
     def _read_into(self, part: memoryview, offset: int) -> int:
         if self.descriptor is not None:

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import torch
 
-from simplenet.errors import CheckpointError, NotACheckpointError, SimpleNetError, TruncatedCheckpointError
+from simplenet.errors import (
+    CheckpointError,
+    HashMismatchError,
+    NotACheckpointError,
+    SimpleNetError,
+    TruncatedCheckpointError,
+)
 from simplenet.text import first_line
 
 
@@ -16,6 +22,10 @@ class Refused(Exception):
 
 class EndsTooEarly(Refused):
     """The file ends before its contents do."""
+
+
+class WrongChecksum(Refused):
+    """Some bytes of the file are not the ones that were written."""
 
 
 class Unfit(Exception):
@@ -28,6 +38,7 @@ def one_line(source: str) -> Iterator[None]:
 
     Raises:
         TruncatedCheckpointError: the file ends too early.
+        HashMismatchError: some bytes are not the ones that were written.
         NotACheckpointError: it is damaged.
         CheckpointError: the device has no room for it.
 
@@ -45,6 +56,8 @@ def one_line(source: str) -> Iterator[None]:
         raise
     except (EndsTooEarly, EOFError) as error:
         raise TruncatedCheckpointError(f"{source}: {first_line(error)}") from error
+    except WrongChecksum as error:
+        raise HashMismatchError(f"{source}: {first_line(error)}") from error
     except Refused as error:
         raise NotACheckpointError(f"{source}: {first_line(error)}") from error
     except torch.OutOfMemoryError as error:

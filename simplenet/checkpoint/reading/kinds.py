@@ -146,12 +146,13 @@ def _kind_of(head: bytes, source: str, size: int | None, tail: bytes, members: S
         return Kind("an empty file", DOWNLOAD)
     if not head.strip(b"\0"):
         return Kind("a file that begins with nothing but zeros: an unfinished download", DOWNLOAD)
+    name = PurePath(source).name
+    if part := _kind_of_part(name, source, tail):  # each of which may be a zip
+        return part
     if head.startswith(_ZIPS):
         return _kind_of_zip(head, source, tail, members)
-    name = PurePath(source).name
     return (
-        _kind_of_part(name, source, tail)
-        or _kind_of_safetensors(head, name, size)
+        _kind_of_safetensors(head, name, size)
         or _kind_of_binary(head, name, source)
         or kind_of_text(head, name, source)
         or _kind_of_suffix(head, name)

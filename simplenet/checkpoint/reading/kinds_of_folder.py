@@ -26,7 +26,7 @@ def kind_of_folder(folder: Path) -> Kind:
         >>> Path("run").mkdir()
         >>> _ = Path("run/model.pt").write_bytes(b"")
         >>> kind_of_folder(Path("run"))
-        Kind(name='a directory', remedy="name the file in it: 'run/model.pt'")
+        Kind(name='a directory', remedy="name the file in it: 'model.pt'")
     """
     names = sorted(entry.name for entry in folder.iterdir())
     if known := _kind_of_checkpoint(folder, names) or _kind_of_others(folder, names):
@@ -34,7 +34,7 @@ def kind_of_folder(folder: Path) -> Kind:
     indices = [name for name in names if name.endswith(".index.json")]
     candidates = [name for name in names if name.endswith(_CHECKPOINTS) and "-of-" not in name] or indices
     if candidates:
-        return Kind("a directory", f"name the file in it: {quoted(folder / name for name in candidates)}")
+        return Kind("a directory", f"name the file in it: {quoted(candidates)}")
     return Kind("a directory", NAME_WEIGHTS)
 
 

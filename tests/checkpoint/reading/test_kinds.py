@@ -101,9 +101,14 @@ GIVEN: dict[str, tuple[str, bytes, str, str]] = {
     "YAML": ("m.yaml", b"lr: 0.1", "a configuration", "name the file"),
     "zeros": ("m.pt", bytes(5000), "nothing but zeros", "download"),
     "empty": ("m.pt", b"", "an empty file", "download"),
-    "torch.distributed": ("__0_0.distcp", b"\x80\x02.", "torch.distributed", "dcp_to_torch"),
+    "torch.distributed": ("__0_0.distcp", zipped("m/data.pkl"), "torch.distributed", "dcp_to_torch"),
     "torch.distributed metadata": (".metadata", b"\x80\x02.", "torch.distributed", "dcp_to_torch"),
-    "DeepSpeed": ("bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", b"\x80\x02.", "DeepSpeed", "zero_to_fp32.py"),
+    "DeepSpeed": (
+        "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        zipped("m/data.pkl"),
+        "DeepSpeed",
+        "zero_to_fp32.py",
+    ),
     "7z": ("m.7z", b"7z\xbc\xaf\x27\x1c\0", "a 7z archive", "unpack"),
     "RAR": ("m.rar", b"Rar!\x1a\x07\0", "a RAR archive", "unpack"),
     "zstd": ("m.pt.zst", b"\x28\xb5\x2f\xfd\xff", "zstd", "m.pt.zst,"),
@@ -277,8 +282,8 @@ def test_the_remedy_of_an_unpacked_file_works(linear: nn.Linear) -> None:
 
 
 FOLDERS: dict[str, tuple[list[str], str, str]] = {
-    "Hugging Face": (["config.json", "model.safetensors"], "a directory", "run/model.safetensors'"),
-    "shards": (["model-00001-of-00002.bin", "model.bin.index.json"], "a directory", "run/model.bin.index.json'"),
+    "Hugging Face": (["config.json", "model.safetensors"], "a directory", "in it: 'model.safetensors'"),
+    "shards": (["model-00001-of-00002.bin", "model.bin.index.json"], "a directory", "in it: 'model.bin.index.json'"),
     "SavedModel": (["saved_model.pb"], "a TensorFlow SavedModel", "transpose"),
     "DeepSpeed": (["latest", "zero_to_fp32.py"], "a DeepSpeed ZeRO checkpoint", "zero_to_fp32.py . weights"),
     "empty": ([], "a directory", "name the file that holds the weights"),

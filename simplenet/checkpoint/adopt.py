@@ -240,7 +240,7 @@ def _labels(weights: Weights, num_classes: int) -> tuple[list[str] | None, list[
     for place, value in find_labels(weights.checkpoint):
         labels, note = class_labels(value, num_classes, weights.source)
         if note:
-            notes.append(f"{place}: {note}")
+            notes.append(f"{place}: {note.removeprefix(f'{weights.source}: ')}")
         if labels:
             return labels, notes
     return None, notes

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +19,9 @@ import torch
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint.format_version import require_known_format
 from simplenet.checkpoint.keys import METADATA
-from simplenet.checkpoint.reading.kinds import HEAD, Kind, kind_of, kind_of_folder
+from simplenet.checkpoint.reading.kind import Kind
+from simplenet.checkpoint.reading.kinds import kind_of_stream
+from simplenet.checkpoint.reading.kinds_of_folder import kind_of_folder
 from simplenet.checkpoint.reading.numpy_files import is_npz, read_npy, read_npz
 from simplenet.checkpoint.reading.torch_file import is_torch_zip, read_pickle, read_torch_zip
 from simplenet.checkpoint.reading.wrapped import unwrapped
@@ -37,6 +40,7 @@ _ZIP = b"PK\x03\x04"
 _EARLY_PICKLES = (b"(", b"}", b"]", b"c", b"l", b"d")  # protocols 0 and 1 have no mark at the beginning
 _NPY = b"\x93NUMPY"
 _DEEPEST = 3  # containers in containers
+_HEAD = 16  # bytes that tell the readers apart
 _MOST_UNPACKED = 64 * 2**30  # bytes
 
 
@@ -133,7 +137,7 @@ def checked_device(device: str | torch.device, source: str) -> torch.device:
 
 def _read(stream: IO[bytes], device: torch.device, source: str, mapped: Path | None, depth: int = 0) -> Any:
     """What the stream holds; `mapped` is the file to map instead of reading, if any."""
-    head = stream.read(HEAD)
+    head = stream.read(_HEAD)
     stream.seek(0)
     if not head:
         raise TruncatedCheckpointError(f"{source}: the file is empty")
@@ -151,12 +155,15 @@ def _read(stream: IO[bytes], device: torch.device, source: str, mapped: Path | N
         return {"weight": read_npy(stream, source)}
     elif head[:1] == b"\x80":
         return read_pickle(stream, device, source)
-    if kind := kind_of(stream, source):
-        raise _another_kind(source, kind)
+    elif head[:1] in _EARLY_PICKLES:
+        with suppress(CheckpointError):  # it is text
+            return read_pickle(stream, device, source)
+        stream.seek(0)
     if depth < _DEEPEST and (inner := unwrapped(stream, source, _MOST_UNPACKED)):
-        return _read(inner[0], device, inner[1], None, depth + 1)
-    if head[:1] in _EARLY_PICKLES:
-        return read_pickle(stream, device, source)
+        with inner[0]:
+            return _read(inner[0], device, inner[1], None, depth + 1)
+    if kind := kind_of_stream(stream, source):
+        raise _another_kind(source, kind)
     raise NotACheckpointError(f"{source}: expected a checkpoint, found a file of an unknown kind (it begins {head[:8]!r})")
 
 

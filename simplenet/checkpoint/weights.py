@@ -8,17 +8,20 @@ import torch
 
 from simplenet.checkpoint.adoption.candidates import Candidate, candidates_in, is_tensor
 from simplenet.checkpoint.adoption.dtypes import usable
-from simplenet.checkpoint.adoption.explain import no_fit, no_weights
+from simplenet.checkpoint.adoption.explain import no_fit, no_weights, odd_tensors
 from simplenet.checkpoint.adoption.fit import Fit, fits_of_network, fits_of_simplenet
 from simplenet.checkpoint.adoption.names import without_wrappers
 from simplenet.checkpoint.entries import plain_part
 from simplenet.checkpoint.file import read_contents
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
+from simplenet.checkpoint.reading.stand_in import Global
 from simplenet.checkpoint.state_dict import fitting_config
 from simplenet.content_hash import verify_hash
 from simplenet.errors import NotACheckpointError
 from simplenet.paths import PathLike
 from simplenet.text import quoted
+
+_KNOWN = (METADATA, MODEL_CONFIG, CLASSES, GOLDEN)
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,18 @@ def weights_in(
         if wanted is None:
             return _own(found, ours)
     candidates = [ours] if ours else candidates_in(contents)
+    fits = _fits(candidates, source, wanted, key)
+    if not fits and (kind := odd_tensors(contents)):
+        raise NotACheckpointError(f"{source}: expected weights that are numbers of their own, found {kind}")
     if not candidates:
         raise no_weights(contents, source)
-    fits = _fits(candidates, source, wanted, key)
     if not fits:
         return _unfitted(found, candidates, wanted, network, key)
     (candidate, fit), others = fits[0], [_place(*other) for other in fits[1:]]
     state_dict, notes = usable(fit.tensors, source)
-    aside = (*fit.left_aside, *(f"{candidate.place}.{name}".lstrip(".") for name in candidate.beside if not entries.get(METADATA)))
+    if candidate.module:
+        notes = [f"a pickled network ({candidate.module.name}): its weights were taken, nothing of it was run", *notes]
+    aside = (*fit.left_aside, *(_place_in(candidate, name) for name in candidate.beside), *_others(entries, candidate))
     return replace(
         found, state_dict=state_dict, shaped_config=fit.config, place=candidate.place, prefix=fit.prefix,
         other_places=tuple(dict.fromkeys(place for place in others if place != _place(candidate, fit))),
@@ -166,6 +173,22 @@ def _require_kinds(entries: Mapping[str, Any], source: str) -> None:
     for key in (MODEL_CONFIG, GOLDEN):
         if key in entries and not isinstance(entries[key], Mapping):
             raise NotACheckpointError(f"{source}: {key}: expected a dict, found {type(entries[key]).__name__}")
+
+
+def _others(entries: Mapping[str, Any], candidate: Candidate) -> list[str]:
+    """The entries beside the weights that mean nothing to this library, with the class of each object."""
+    if not candidate.place:
+        return []
+    first = candidate.place.split(".")[0]
+    return [
+        f"{name} ({item.qualified_name})" if isinstance(item, Global) else name
+        for name, item in entries.items()
+        if name != first and (name not in _KNOWN or isinstance(item, Global))
+    ]
+
+
+def _place_in(candidate: Candidate, name: str) -> str:
+    return f"{candidate.place}.{name}" if candidate.place else name
 
 
 def _own(found: Weights, candidate: Candidate) -> Weights:

@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def is_tensor(value: Any) -> bool:
 
 def unnamed_tensors(contents: Any) -> list[Any]:
     """The keys of the first dict whose tensors have no names: numbers or bytes instead of text."""
-    for _, value in containers_in(contents):
+    for _, value, _ in containers_in(contents):
         if isinstance(value, Mapping) and value:
             keys = [key for key, item in value.items() if not isinstance(key, str) and is_tensor(item)]
             if keys:
@@ -75,12 +75,12 @@ def unnamed_tensors(contents: Any) -> list[Any]:
 
 
 def _walk(contents: Any) -> Iterator[Candidate]:
-    for place, value in containers_in(contents):
+    for place, value, owner in containers_in(contents):
         if not isinstance(value, Mapping):
             continue
         if module := pickled_module(value):
             if module.state_dict:
-                yield Candidate(place, module.state_dict, module=module)
+                yield Candidate(place, module.state_dict, module=replace(module, name=owner))
             continue
         tensors = {name: item for name, item in value.items() if isinstance(name, str) and is_tensor(item)}
         only_tensors = bool(tensors) and len(tensors) == len(value)
@@ -91,24 +91,24 @@ def _walk(contents: Any) -> Iterator[Candidate]:
             yield Candidate(place, nested)
 
 
-def containers_in(contents: Any) -> Iterator[tuple[str, Any]]:
-    """Each dict, list and stand-in once, with its dotted path, breadth first."""
-    queue: deque[tuple[str, Any, int]] = deque([("", contents, 0)])
+def containers_in(contents: Any) -> Iterator[tuple[str, Any, str]]:
+    """Each dict and list once, with its dotted path and the class of the object that it is of, breadth first."""
+    queue: deque[tuple[str, Any, str, int]] = deque([("", contents, "", 0)])
     seen: set[int] = set()
     while queue and len(seen) < _MOST_NODES:
-        place, value, depth = queue.popleft()
+        place, value, owner, depth = queue.popleft()
         if id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, StandIn):
             parts = (value.state, value.entries, value.items, value.args)
-            queue.extendleft((place, part, depth) for part in reversed(parts) if part)
+            queue.extendleft((place, part, value.qualified_name, depth) for part in reversed(parts) if part)
             continue
         if not isinstance(value, (Mapping, list, tuple)):
             continue
-        yield place, value
+        yield place, value, owner
         if depth < _DEEPEST and not (isinstance(value, Mapping) and pickled_module(value)):
-            queue.extend((_join(place, key), item, depth + 1) for key, item in _children(value))
+            queue.extend((_join(place, key), item, "", depth + 1) for key, item in _children(value))
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:

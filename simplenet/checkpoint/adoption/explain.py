@@ -23,8 +23,6 @@ def no_weights(contents: Any, source: str) -> NotACheckpointError:
     """The error for a file without a dict of named tensors."""
     if keys := unnamed_tensors(contents):
         return NotACheckpointError(f"{source}: expected weights by name, found {_unnamed(keys, source)}")
-    if kind := _odd_tensors(contents):
-        return NotACheckpointError(f"{source}: expected weights that are numbers of their own, found {kind}")
     return NotACheckpointError(
         f"{source}: expected the weights of a network, a dict of tensors by name, found {_found(contents)}; save "
         'model.state_dict(), for instance with torch.save(model.state_dict(), "weights.pt")'
@@ -67,9 +65,9 @@ def _unnamed(keys: list[Any], source: str) -> str:
     return f"keys of type {kind} ({quoted(keys)}); name them: python -c {shlex.quote(code)}"
 
 
-def _odd_tensors(contents: Any) -> str:
+def odd_tensors(contents: Any) -> str:
     """What kind of tensors the reader left as stand-ins, and what to do; empty if there are none."""
-    for _, value in containers_in(contents):
+    for _, value, _ in containers_in(contents):
         for item in itertools.islice(value.values() if isinstance(value, dict) else value, _MOST_LOOKED_AT):
             if isinstance(item, StandIn) and item.name in _ODD_TENSORS:
                 return _ODD_TENSORS[item.name]

@@ -19,6 +19,7 @@ class PickledModule:
 
     state_dict: dict[str, Any]
     layers: tuple[tuple[str, str], ...]  # name and class of each layer without children, in order
+    name: str = ""  # of its class
 
 
 def pickled_module(value: Any) -> PickledModule | None:

@@ -26,12 +26,16 @@ from simplenet.errors import ConfigError, NotACheckpointError
 from simplenet.golden import verify_golden
 from simplenet.model import build_model
 from simplenet.paths import PathLike
+from simplenet.preprocessing import InputSpec, output_of
 
 logger = logging.getLogger(__name__)
 
 
 def load_model_for_inference(filepath: PathLike, device: str | torch.device = "cpu") -> nn.Module:
     """Rebuild a saved network on `device`, in eval mode, and verify its hash and golden samples there.
+
+    It takes what it was trained on, `(batch, *input_shape)` after preprocessing, and returns its own outputs;
+    `simplenet.preprocessing` makes that of rows: `InputSpec.from_checkpoint(checkpoint, path).prepare(rows)`.
 
     Raises:
         CheckpointError: one of its subclasses, naming what is wrong.
@@ -123,7 +127,7 @@ def restore(
     model = rebuild(config, state_dict, source, network)
     model.to(device).eval()
     (golden,) = required_entries(checkpoint, source, GOLDEN)
-    verify_golden(model, golden, source)
+    verify_golden(model, golden, source, InputSpec.from_checkpoint(checkpoint, source), output_of(checkpoint, source))
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     remember_origin(model, metadata)
     return model

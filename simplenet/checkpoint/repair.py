@@ -10,9 +10,12 @@ from simplenet.checkpoint.keys import (
     CONTENT_HASH,
     EPOCH,
     GOLDEN,
+    INPUT_SHAPE,
     LOSS,
     MODEL_CONFIG,
     OPTIMIZER_STATE_DICT,
+    OUTPUT,
+    PREPROCESSING,
     RNG_STATE,
     SCALER_STATE_DICT,
     SCHEDULER_STATE_DICT,
@@ -24,6 +27,7 @@ from simplenet.checkpoint.weights import Weights, read_weights
 from simplenet.errors import CheckpointError, ConfigError
 from simplenet.golden import verify_golden
 from simplenet.paths import PathLike
+from simplenet.preprocessing import InputSpec, output_of
 
 REPAIRS = "repairs"  # the key of the metadata that lists the repairs
 _TRAINING_STATE = (OPTIMIZER_STATE_DICT, SCHEDULER_STATE_DICT, SCALER_STATE_DICT, EPOCH, LOSS, RNG_STATE)
@@ -63,9 +67,11 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
     if config is None:
         raise ConfigError(f"{source}: no model_config, and the weights fit no SimpleNet; name it with --model-config")
     model = rebuild(config, weights.state_dict, weights.source)
-    golden = weights.checkpoint.get(GOLDEN)
+    contents = weights.checkpoint
+    golden = contents.get(GOLDEN)
     if golden is not None:
-        verify_golden(model, golden, weights.source)
+        spec, output = InputSpec.from_checkpoint(contents, weights.source), output_of(contents, weights.source)
+        verify_golden(model, golden, weights.source, spec, output)
     kept = _training_state(weights, Path(target))
     repairs = _repairs(weights, config, kept, Path(source), Path(target))
     earlier = weights.metadata.get(REPAIRS)
@@ -74,8 +80,11 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
         model,
         metadata,
         model_config=config,
-        classes=weights.checkpoint.get(CLASSES),
+        classes=contents.get(CLASSES),
         golden_inputs=golden["inputs"] if golden is not None else None,
+        input_shape=contents.get(INPUT_SHAPE),
+        preprocessing=contents.get(PREPROCESSING),
+        output=contents.get(OUTPUT),
     )
     write_checkpoint({**kept, **complete}, target)
     return repairs

@@ -1,6 +1,8 @@
-"""Golden samples: a few inputs with the logits that the network computed when it was saved.
+"""Golden samples: a few rows with the logits that the network computed for them when it was saved.
 
-They show whether the code still computes the same: replayed on any device, they must give the same logits.
+They show whether the code still computes the same: replayed on any device, they must give the same logits. The rows are
+raw, as requests bring them: the replay goes through the preprocessing too. "Logits" are the network's outputs here,
+even if those are probabilities.
 """
 
 from collections.abc import Mapping
@@ -10,24 +12,26 @@ import torch
 from torch import nn
 
 from simplenet.errors import CheckpointError, GoldenMismatchError, NotACheckpointError
+from simplenet.preprocessing import LOGITS, PLAIN, InputSpec, check_output
 
 GOLDEN_SAMPLES = 8
 # Largest difference allowed in a golden logit, relative to the largest logit: about 100 roundings of each dtype.
 GOLDEN_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 
 
-def make_golden(model: nn.Module, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+def make_golden(model: nn.Module, inputs: torch.Tensor, spec: InputSpec = PLAIN) -> dict[str, torch.Tensor]:
     """Record the network's logits for these inputs.
 
     Args:
         model: the network, on any device; its mode does not change.
-        inputs: `(samples, input_size)` float.
+        inputs: `(samples, input_size)` float, before preprocessing.
+        spec: how rows become the network's input.
 
     Returns:
         `inputs` `(samples, input_size)` float32 and `logits` `(samples, num_classes)` float32, on the CPU.
 
     Raises:
-        CheckpointError: a logit is NaN or infinite.
+        CheckpointError: the network cannot predict the rows, or a logit is NaN or infinite.
 
     Example:
         >>> model = nn.Linear(4, 3)
@@ -37,25 +41,46 @@ def make_golden(model: nn.Module, inputs: torch.Tensor) -> dict[str, torch.Tenso
         >>> verify_golden(model, golden, "model.pt")
         0.0
     """
-    logits = _logits(model, inputs)
+    try:
+        logits = _logits(model, inputs, spec)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        shape = (len(inputs), *(spec.shape or inputs.shape[1:]))
+        raise CheckpointError(
+            f"{type(model).__name__}: cannot predict rows of shape {shape}: {type(error).__name__}: {error}; "
+            "give the shape that one row has before the network as input_shape"
+        ) from error
+    if logits.ndim != 2 or len(logits) != len(inputs):
+        raise CheckpointError(
+            f"{type(model).__name__}: expected outputs of shape ({len(inputs)}, num_classes), "
+            f"found {tuple(logits.shape)}"
+        )
     if not torch.isfinite(logits).all():
         raise CheckpointError("the network's logits are NaN or infinite: it cannot be saved for inference")
     return {"inputs": inputs.detach().float().cpu().clone(), "logits": logits}
 
 
-def verify_golden(model: nn.Module, golden: Mapping[str, torch.Tensor], source: str) -> float:
-    """Replay the golden samples on the model's device.
+def verify_golden(
+    model: nn.Module,
+    golden: Mapping[str, torch.Tensor],
+    source: str,
+    spec: InputSpec = PLAIN,
+    output: str = LOGITS,
+) -> float:
+    """Replay the golden samples on the model's device; `spec` and `output` are those of the checkpoint.
 
     Returns:
         The largest difference in a logit, relative to the largest logit.
 
     Raises:
-        GoldenMismatchError: it exceeds the tolerance of the model's dtype, or the network cannot predict the samples.
+        GoldenMismatchError: it exceeds the tolerance of the model's dtype, the network cannot predict the samples, or
+            the logits cannot be what `output` says.
         NotACheckpointError: the golden samples do not have the form that `make_golden` returns.
     """
     inputs, expected = _golden_pair(golden, source)
     try:
-        logits = _logits(model, inputs)
+        logits = _logits(model, inputs, spec)
     except Exception as error:  # a user's network may raise anything
         raise GoldenMismatchError(
             f"{source}: the network cannot predict its golden samples of shape {tuple(inputs.shape)}: "
@@ -67,12 +92,16 @@ def verify_golden(model: nn.Module, golden: Mapping[str, torch.Tensor], source: 
         )
     scale = max(float(expected.abs().max()), 1e-6)
     difference = float((logits - expected).abs().max()) / scale
-    tolerance = GOLDEN_TOLERANCE.get(next(model.parameters()).dtype, 1e-4)
+    dtype = next(model.parameters()).dtype
+    tolerance = GOLDEN_TOLERANCE.get(dtype, 1e-4)
     if not difference <= tolerance:  # also true when the difference is NaN
         raise GoldenMismatchError(
             f"{source}: the network gives its golden samples other logits than when it was saved: largest relative "
             f"difference {difference:.3g}, allowed {tolerance:g}; code and weights have drifted apart"
+            + ("" if spec.is_plain else ", or the preprocessing was changed")
         )
+    if output != LOGITS:
+        check_output(expected, output, source, dtype)
     return difference
 
 
@@ -95,8 +124,8 @@ def _golden_pair(golden: Any, source: str) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Logits in eval mode, `(samples, num_classes)` float32 on the CPU."""
+def _logits(model: nn.Module, inputs: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """Logits of raw rows in eval mode, `(samples, num_classes)` float32 on the CPU."""
     weight = next(model.parameters(), None)
     if weight is None:
         raise CheckpointError(f"{type(model).__name__}: expected a network with weights, found none")
@@ -104,7 +133,7 @@ def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     model.eval()
     try:
         with torch.inference_mode():
-            logits: torch.Tensor = model(inputs.to(weight.device, weight.dtype))
+            logits: torch.Tensor = model(spec.for_network(inputs, weight.device, weight.dtype))
     finally:
         model.train(was_training)
     return logits.float().cpu().clone()

@@ -13,6 +13,7 @@ from simplenet.checkpoint.weights import Weights, is_whole, weights_in
 from simplenet.errors import CheckpointError, ConfigError
 from simplenet.manifest import is_archive
 from simplenet.paths import PathLike
+from simplenet.preprocessing import PREPROCESSING, InputSpec, output_of
 from simplenet.text import dtype_name
 
 
@@ -37,6 +38,9 @@ class Description:
     parameters: int  # elements in all weights
     dtype: str  # of the weights; several are joined by commas
     weights: dict[str, list[int]]  # name to shape
+    input_shape: list[int] | None  # of one row before the network; None for flat rows
+    preprocessing: dict[str, Any] | None  # scale, mean and std; None if rows are not changed
+    output: str  # what the network returns: logits, log_probabilities or probabilities
     classes: Any  # labels, as stored
     metadata: dict[str, Any]
     golden: str  # how well the golden samples agree, or why they were not replayed
@@ -102,6 +106,7 @@ def _found(weights: Weights) -> dict[str, Any]:
 def _description(file: Path, verified: Verification, archive: Archive | None) -> Description:
     weights = verified.weights
     tensors = list(weights.state_dict.values())
+    inputs = InputSpec.from_checkpoint(weights.checkpoint, weights.source)
     return Description(
         file=str(file),
         kind="archive" if archive else "checkpoint",
@@ -110,6 +115,9 @@ def _description(file: Path, verified: Verification, archive: Archive | None) ->
         parameters=sum(tensor.numel() for tensor in tensors),
         dtype=", ".join(sorted({dtype_name(tensor.dtype) for tensor in tensors})),
         weights={name: list(tensor.shape) for name, tensor in weights.state_dict.items()},
+        input_shape=list(inputs.shape) if inputs.shape else None,
+        preprocessing=inputs.entries().get(PREPROCESSING),
+        output=output_of(weights.checkpoint, weights.source),
         classes=weights.classes,
         metadata=weights.metadata,
         golden=str(verified.replay),

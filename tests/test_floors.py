@@ -17,7 +17,7 @@ FLOORS = (
     ("errors",),
     ("text",),
     ("settings", "media_types", "paths", "signals"),
-    ("atomic", "manifest", "model", "model_file", "content_hash", "golden", "storage", "s3"),
+    ("atomic", "manifest", "model", "model_file", "content_hash", "golden", "preprocessing", "storage", "s3"),
     ("checkpoint",),
     ("archive", "inspection"),
     ("training", "worker", "client"),

@@ -47,7 +47,21 @@ def test_an_archive_is_described(sample_archive, trained_checkpoint):
     assert description.golden == inner.golden
 
 
-ENTRIES = ["file", "kind", "bytes", "model_config", "parameters", "dtype", "weights", "classes", "metadata", "golden"]
+ENTRIES = [
+    *(
+        "file",
+        "kind",
+        "bytes",
+        "model_config",
+        "parameters",
+        "dtype",
+        "weights",
+        "input_shape",
+        "preprocessing",
+        "output",
+    ),
+    *("classes", "metadata", "golden"),
+]
 
 
 def test_inspect_prints_its_entries_in_order_and_archive_only_for_archives(sample_archive, trained_checkpoint):

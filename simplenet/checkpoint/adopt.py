@@ -120,7 +120,7 @@ def _complete(model: nn.Module, config: Mapping[str, Any], weights: Weights, not
     notes += metadata_notes
     try:
         checkpoint = inference_checkpoint(
-            model, kept, model_config=config, golden_inputs=golden_inputs, **{k:v for k,v in _input_of(entries, given).items() if v is not None}
+            model, kept, model_config=config, golden_inputs=golden_inputs, **_input_of(entries, given)
         )
     except SimpleNetError:
         raise

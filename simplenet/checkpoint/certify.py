@@ -17,6 +17,7 @@ from simplenet.errors import CheckpointError
 from simplenet.golden import random_rows
 from simplenet.manifest import is_archive
 from simplenet.paths import PathLike
+from simplenet.preprocessing import InputSpec, output_of, probabilities
 from simplenet.text import dtype_name
 
 RANDOM_ROWS = 256
@@ -88,11 +89,12 @@ def certify(path: PathLike, network: Callable[..., nn.Module] | None = None) -> 
     model, checkpoint = adopted.model, adopted.checkpoint
     golden = checkpoint[GOLDEN]["inputs"]
     inputs = {"golden": golden, "random": random_rows(golden.shape[1], RANDOM_ROWS)}
+    spec, output = InputSpec.from_checkpoint(checkpoint, source), output_of(checkpoint, source)
     certificate = Certificate(
         timestamp=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         pytorch_version=str(torch.__version__),
         content_hash=checkpoint[METADATA][CONTENT_HASH],
-        rows=tuple(_measurements(model, inputs, source)),
+        rows=tuple(_measurements(model, inputs, spec, output, source)),
         notes=adopted.notes,
     )
     if adopted.notes:
@@ -102,24 +104,27 @@ def certify(path: PathLike, network: Callable[..., nn.Module] | None = None) -> 
     return certificate
 
 
-def _measurements(model: nn.Module, inputs: dict[str, torch.Tensor], source: str) -> Iterator[Measurement]:
-    exact = _logits(model, inputs, "cpu", torch.float64, source)
+def _measurements(
+    model: nn.Module, inputs: dict[str, torch.Tensor], spec: InputSpec, output: str, source: str
+) -> Iterator[Measurement]:
+    exact = _logits(model, inputs, spec, "cpu", torch.float64, source)
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         device_name = device if device == "cpu" else torch.cuda.get_device_name()
         for dtype in DTYPES:
-            for name, logits in _logits(model, inputs, device, dtype, source).items():
-                yield _measurement(name, device_name, dtype, logits, exact[name])
+            for name, logits in _logits(model, inputs, spec, device, dtype, source).items():
+                yield _measurement(name, device_name, dtype, logits, exact[name], output)
 
 
 def _logits(
-    model: nn.Module, inputs: dict[str, torch.Tensor], device: str, dtype: torch.dtype, source: str
+    model: nn.Module, inputs: dict[str, torch.Tensor], spec: InputSpec, device: str, dtype: torch.dtype, source: str
 ) -> dict[str, torch.Tensor]:
     """Logits for each set of inputs, computed by a copy of the network in `dtype`, `(samples, classes)` float64."""
     where = f"{dtype_name(dtype)} on {device}"
     try:
         with torch.inference_mode():
             converted = copy.deepcopy(model).to(device, dtype)
-            logits = {name: converted(rows.to(device, dtype)).double().cpu() for name, rows in inputs.items()}
+            prepared = {name: spec.for_network(rows, device, dtype) for name, rows in inputs.items()}
+            logits = {name: converted(rows).double().cpu() for name, rows in prepared.items()}
     except Exception as error:  # a user's network may raise anything
         raise CheckpointError(
             f"{source}: the network cannot predict in {where}: {type(error).__name__}: {error}"
@@ -130,7 +135,7 @@ def _logits(
 
 
 def _measurement(
-    inputs: str, device: str, dtype: torch.dtype, logits: torch.Tensor, exact: torch.Tensor
+    inputs: str, device: str, dtype: torch.dtype, logits: torch.Tensor, exact: torch.Tensor, output: str
 ) -> Measurement:
     """Compare logits `(samples, classes)` with the exact ones; both are float64."""
     logit_error = float((logits - exact).abs().max())
@@ -141,6 +146,6 @@ def _measurement(
         dtype=dtype_name(dtype),
         logit_error=logit_error,
         relative_error=logit_error / max(float(exact.abs().max()), torch.finfo(torch.float64).tiny),
-        probability_error=float((logits.softmax(1) - exact.softmax(1)).abs().max()),
+        probability_error=float((probabilities(logits, output) - probabilities(exact, output)).abs().max()),
         top1_agreement=float((logits.argmax(1) == exact.argmax(1)).double().mean()),
     )

@@ -1,5 +1,7 @@
 """The keys of a checkpoint, defined once."""
 
+from simplenet import preprocessing
+
 CURRENT_FORMAT = 1  # what this library writes as FORMAT_VERSION, and the latest that it reads
 
 MODEL_STATE_DICT = "model_state_dict"
@@ -7,6 +9,11 @@ MODEL_CONFIG = "model_config"
 METADATA = "metadata"
 GOLDEN = "golden"
 CLASSES = "classes"
+
+# What the network takes and gives, if not flat rows and logits.
+INPUT_SHAPE = preprocessing.INPUT_SHAPE
+PREPROCESSING = preprocessing.PREPROCESSING
+OUTPUT = preprocessing.OUTPUT
 
 # For resuming training.
 OPTIMIZER_STATE_DICT = "optimizer_state_dict"

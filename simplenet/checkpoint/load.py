@@ -27,6 +27,7 @@ from simplenet.errors import ConfigError, KeyMismatchError, NotACheckpointError
 from simplenet.golden import verify_golden
 from simplenet.model import build_model
 from simplenet.paths import PathLike
+from simplenet.preprocessing import InputSpec, output_of
 from simplenet.text import quoted
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ def load_model_for_inference(
         key: the dotted path of the weights in the file, if several would fit.
         model_config: of the network, instead of what the file says.
         strict: refuse a file that was not saved whole.
+
+    It takes what it was trained on, `(batch, *input_shape)` after preprocessing, and returns its own outputs;
+    `simplenet.preprocessing` makes that of rows: `InputSpec.from_checkpoint(checkpoint, path).prepare(rows)`.
 
     Raises:
         CheckpointError: one of its subclasses, naming what is wrong.
@@ -173,7 +177,7 @@ def restore(
     model = rebuild(config, state_dict, source, network)
     model.to(device).eval()
     (golden,) = required_entries(checkpoint, source, GOLDEN)
-    verify_golden(model, golden, source)
+    verify_golden(model, golden, source, InputSpec.from_checkpoint(checkpoint, source), output_of(checkpoint, source))
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     remember_origin(model, metadata)
     return model

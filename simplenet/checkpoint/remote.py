@@ -1,5 +1,7 @@
 """Networks saved to and loaded from object storage."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -9,8 +11,8 @@ from simplenet.errors import StorageError
 from simplenet.storage import local_copy, local_output, parse_address
 
 
-def save_to_s3(model: nn.Module, bucket_name: str, key: str) -> None:
-    """Save a network for serving, as `save_for_inference` does, to `s3://bucket_name/key`.
+def save_to_s3(model: nn.Module, bucket_name: str, key: str, **inference: Any) -> None:
+    """Save a network for serving, as `save_for_inference` does with these arguments, to `s3://bucket_name/key`.
 
     Raises:
         CheckpointError, ConfigError: the network cannot be saved.
@@ -21,7 +23,7 @@ def save_to_s3(model: nn.Module, bucket_name: str, key: str) -> None:
         >>> save_to_s3(SimpleNet(4, 8, 3), "models", "digits.pt")  # doctest: +SKIP
     """
     with local_output(_address(bucket_name, key)) as path:
-        save_for_inference(model, path)
+        save_for_inference(model, path, **inference)
 
 
 def load_from_s3(bucket_name: str, key: str, device: str | torch.device = "cpu") -> nn.Module:

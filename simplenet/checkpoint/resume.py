@@ -59,7 +59,8 @@ def save_checkpoint(
         scheduler: a learning-rate scheduler, if any.
         scaler: an AMP GradScaler, if any.
         generator: the random generator that orders the data, if it is not torch's own.
-        **inference: `metadata`, `model_config`, `classes`, `golden_inputs`, as `save_for_inference` takes them.
+        **inference: `metadata`, `model_config`, `classes`, `golden_inputs`, `input_shape`, `preprocessing`, `output`,
+            as `save_for_inference` takes them.
 
     Raises:
         CheckpointError: metadata cannot be stored, or the network's logits are NaN.

@@ -17,11 +17,21 @@ import torch
 
 from simplenet.atomic import atomic_write
 from simplenet.checkpoint.format_version import require_known_format
-from simplenet.checkpoint.keys import CLASSES, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
+from simplenet.checkpoint.keys import (
+    CLASSES,
+    GOLDEN,
+    INPUT_SHAPE,
+    METADATA,
+    MODEL_CONFIG,
+    MODEL_STATE_DICT,
+    OUTPUT,
+    PREPROCESSING,
+)
 from simplenet.content_hash import tensor_bytes
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
 
 SUFFIX = ".safetensors"
+_JSON_ENTRIES = (MODEL_CONFIG, METADATA, CLASSES, INPUT_SHAPE, PREPROCESSING, OUTPUT)
 _MAX_HEADER = 100_000_000  # bytes; the format's own limit
 _DTYPES = {
     torch.float64: "F64",
@@ -49,7 +59,7 @@ def write_safetensors(checkpoint: Mapping[str, Any], path: str | os.PathLike[str
     Raises:
         CheckpointError: an entry is not JSON, or a tensor has a dtype that the format lacks.
     """
-    entries = {key: checkpoint[key] for key in (MODEL_CONFIG, METADATA, CLASSES) if key in checkpoint}
+    entries = {key: checkpoint[key] for key in _JSON_ENTRIES if key in checkpoint}
     try:
         json.dumps(entries, allow_nan=False)  # orjson would write null for a NaN
         if GOLDEN in checkpoint:

@@ -18,6 +18,7 @@ from simplenet.checkpoint.keys import (
     METADATA,
     MODEL_CONFIG,
     MODEL_STATE_DICT,
+    OUTPUT,
     PARENT_HASH,
     PYTORCH_VERSION,
     TIMESTAMP,
@@ -28,6 +29,7 @@ from simplenet.errors import CheckpointError, ConfigError
 from simplenet.golden import make_golden, random_rows
 from simplenet.model import ARCHITECTURE, SimpleNet, bare_network, model_config_of
 from simplenet.paths import PathLike
+from simplenet.preprocessing import LOGITS, InputSpec, check_output, detect_output
 
 
 def save_for_inference(
@@ -38,6 +40,9 @@ def save_for_inference(
     model_config: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     golden_inputs: torch.Tensor | None = None,
+    input_shape: Sequence[int] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    output: str | None = None,
 ) -> None:
     """Save a network for serving: weights, model_config, metadata, content hash and golden samples.
 
@@ -48,11 +53,18 @@ def save_for_inference(
             `parent_hash` unless given: the content hash of the checkpoint that the network was loaded from.
         model_config: the constructor's arguments, if `model.config` does not have them.
         classes: one label per class, in order.
-        golden_inputs: `(samples, input_size)` float, real rows to record; random ones by default.
+        golden_inputs: `(samples, input_size)` float, real rows to record, before preprocessing; random ones by default.
+        input_shape: of one row before the network, such as (1, 28, 28); flat rows by default.
+        preprocessing: `{"scale": 255, "mean": [0.1307], "std": [0.3081]}`, or some of these: `x * scale`, then
+            `(x - mean) / std` for all numbers or for each channel, as in training. The server does it; clients do not.
+        output: what the network returns: `logits`, `log_probabilities` or `probabilities`. By default what the golden
+            outputs plainly are.
 
     Raises:
-        CheckpointError: metadata or classes cannot be stored, or the network's logits are NaN.
-        ConfigError: the network has no model_config and none is given.
+        CheckpointError: metadata or classes cannot be stored, the network cannot predict such rows, its logits are NaN,
+            or they cannot be what `output` says.
+        ConfigError: the network has no model_config and none is given, or an input_shape, preprocessing or output is
+            impossible.
 
     Example:
         >>> model = SimpleNet(input_size=4, hidden_size=8, num_classes=3)
@@ -62,7 +74,16 @@ def save_for_inference(
         True
     """
     write_checkpoint(
-        inference_checkpoint(model, metadata, model_config=model_config, classes=classes, golden_inputs=golden_inputs),
+        inference_checkpoint(
+            model,
+            metadata,
+            model_config=model_config,
+            classes=classes,
+            golden_inputs=golden_inputs,
+            input_shape=input_shape,
+            preprocessing=preprocessing,
+            output=output,
+        ),
         filepath,
     )
 
@@ -74,17 +95,25 @@ def inference_checkpoint(
     model_config: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     golden_inputs: torch.Tensor | None = None,
+    input_shape: Sequence[int] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    output: str | None = None,
 ) -> dict[str, Any]:
     """The dict that `save_for_inference` writes; the arguments are the same."""
     model = bare_network(model)
     config = dict(model_config) if model_config is not None else model_config_of(model)
     if type(model) is not SimpleNet:
         config.setdefault(ARCHITECTURE, type(model).__name__)
+    spec = InputSpec.of(input_shape, preprocessing)
     if golden_inputs is None:
-        if "input_size" not in config:
-            raise ConfigError("model_config has no 'input_size' to make golden samples of; pass golden_inputs=")
-        golden_inputs = random_rows(config["input_size"])
-    golden = make_golden(model, golden_inputs)
+        size = spec.size or config.get("input_size")
+        if size is None:
+            raise ConfigError(
+                "model_config has no 'input_size' to make golden samples of; pass golden_inputs= or input_shape="
+            )
+        golden_inputs = random_rows(size)
+    served = served_entries(model, golden_inputs, spec, output)
+    golden = served[GOLDEN]
     labels = {} if classes is None else {CLASSES: _labels(classes, golden["logits"].shape[1])}
     state_dict = {name: _compact(tensor) for name, tensor in model.state_dict().items()}
     own_hash, parent_hash = content_hash(state_dict), origin_of(model)
@@ -99,9 +128,32 @@ def inference_checkpoint(
             PYTORCH_VERSION: str(torch.__version__),
             CONTENT_HASH: own_hash,
         },
-        GOLDEN: golden,
+        **served,
         **labels,
     }
+
+
+def served_entries(
+    model: nn.Module, golden_inputs: torch.Tensor, spec: InputSpec, output: str | None = None
+) -> dict[str, Any]:
+    """The entries that say how the network is served: golden samples, input shape, preprocessing, output.
+
+    Args:
+        model: the network.
+        golden_inputs: `(samples, input_size)` float, before preprocessing.
+        spec: how rows become the network's input.
+        output: what it returns; by default what the golden outputs plainly are.
+
+    Raises:
+        CheckpointError: the network cannot predict the rows, or not what `output` says.
+        ConfigError: `output` is not a word for outputs.
+    """
+    golden = make_golden(model, golden_inputs.flatten(1), spec)
+    dtype = next(model.parameters()).dtype
+    if output is None:
+        output, _ = detect_output(golden["logits"], dtype)
+    check_output(golden["logits"], output, type(model).__name__, dtype)
+    return {GOLDEN: golden, **spec.entries(), **({} if output == LOGITS else {OUTPUT: output})}
 
 
 def _labels(classes: Sequence[str], expected: int) -> list[str]:

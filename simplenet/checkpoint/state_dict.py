@@ -104,20 +104,28 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
             raise CheckpointError(f"{source}: {name}: expected {tensor.dtype}, found {stored.dtype}")
 
 
-def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, int] | None:
+def fitting_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any] | None:
     """The model_config of the SimpleNet that these weights fit, from their shapes; None if they fit none.
 
     Example:
         >>> from simplenet.model import SimpleNet
         >>> fitting_config(SimpleNet(4, 8, 3).state_dict())
         {'input_size': 4, 'hidden_size': 8, 'num_classes': 3}
+        >>> fitting_config(SimpleNet(4, hidden_sizes=(16, 8), num_classes=3).state_dict())
+        {'input_size': 4, 'hidden_sizes': [16, 8], 'num_classes': 3}
     """
-    if set(state_dict) != {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}:
+    layers = [f"fc{number}" for number in range(1, len(state_dict) // 2 + 1)]
+    if len(layers) < 2 or set(state_dict) != {f"{name}.{part}" for name in layers for part in ("weight", "bias")}:
         return None
-    first, second = state_dict["fc1.weight"], state_dict["fc2.weight"]
-    if first.ndim != 2 or second.ndim != 2 or second.shape[1] != first.shape[0]:
-        return None
-    return {"input_size": first.shape[1], "hidden_size": first.shape[0], "num_classes": second.shape[0]}
+    sizes = list(state_dict["fc1.weight"].shape[1:])
+    for name in layers:
+        weight, bias = state_dict[f"{name}.weight"], state_dict[f"{name}.bias"]
+        if weight.ndim != 2 or weight.shape[1] != sizes[-1] or bias.shape != weight.shape[:1]:
+            return None
+        sizes.append(weight.shape[0])
+    input_size, *hidden, num_classes = sizes
+    named = {"hidden_size": hidden[0]} if len(hidden) == 1 else {"hidden_sizes": hidden}
+    return {"input_size": input_size, **named, "num_classes": num_classes}
 
 
 def _is_weight(item: tuple[Any, Any]) -> bool:

@@ -15,6 +15,7 @@ from simplenet.content_hash import verify_hash
 from simplenet.errors import NotACheckpointError
 from simplenet.golden import verify_golden
 from simplenet.model import is_foreign
+from simplenet.preprocessing import InputSpec, output_of
 
 
 @dataclass(frozen=True)
@@ -102,5 +103,6 @@ def _replay(weights: Weights, model_file: str | None) -> Replay:
     golden = weights.checkpoint.get(GOLDEN)
     if golden is None:
         return Replay(skipped="none")
-    difference = verify_golden(model, golden, weights.source)
+    spec = InputSpec.from_checkpoint(weights.checkpoint, weights.source)
+    difference = verify_golden(model, golden, weights.source, spec, output_of(weights.checkpoint, weights.source))
     return Replay(len(golden["inputs"]), difference)

@@ -44,7 +44,8 @@ def save_versioned_model(
         model: the network; the checkpoint that it was loaded from becomes its `parent_hash`.
         metadata: plain values to keep (accuracy, dataset, …).
         save_dir: a folder, created if missing, or `s3://bucket/folder`.
-        **inference: `model_config`, `classes`, `golden_inputs`, as `save_for_inference` takes them.
+        **inference: `model_config`, `classes`, `golden_inputs`, `input_shape`, `preprocessing`, `output`, as
+            `save_for_inference` takes them.
 
     Returns:
         The path or address of the file.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from simplenet.cli.options import parse_sizes
 from simplenet.cli.progress import train_with_progress
 from simplenet.errors import ConfigError
 from simplenet.paths import resource
@@ -31,6 +32,7 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = Hyperparameters.batch_size,
     hidden_size: Annotated[int, typer.Option(min=1)] = Hyperparameters.hidden_size,
+    hidden_sizes: Annotated[str, typer.Option(help="Of each hidden layer instead, such as 128,64.")] = "",
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = Hyperparameters.seed,
     classes: Annotated[str, typer.Option(help="Label names, separated by commas; 0, 1, 2 … by default.")] = "",
     relabel: Annotated[str, typer.Option(help="A new label for each class, such as even,odd,even,odd,…")] = "",
@@ -57,7 +59,9 @@ def train(
     options = {"--data": str(data or ""), "--classes": classes, "--relabel": relabel}
     plan = _save_plan(output, save_every, keep, options) if save_every else None
     labelled = load_data(data or resource("data/mnist"), _split(classes), _split(relabel))
-    hyperparameters = Hyperparameters(epochs or Hyperparameters.epochs, batch_size, hidden_size, seed)
+    hyperparameters = Hyperparameters(
+        epochs or Hyperparameters.epochs, batch_size, hidden_size, seed, parse_sizes(hidden_sizes, "--hidden-sizes")
+    )
     if resume:
         with local_copy(resume) as path:
             run = runs.resume(labelled, path, epochs)
@@ -73,7 +77,7 @@ def train(
         run.save(target)
     typer.echo(f"held-out accuracy {held_out:.4f} on {len(labelled.test_rows)} rows; saved {output}")
     if source and freeze_backbone:
-        random = train_with_progress(runs.random_backbone(labelled, hyperparameters, run.hidden_size))
+        random = train_with_progress(runs.random_backbone(labelled, hyperparameters, run.hidden_sizes))
         typer.echo(f"a head on a random frozen backbone: {random:.4f}; gained {held_out - random:+.4f}")
 
 

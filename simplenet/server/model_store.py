@@ -19,7 +19,7 @@ from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
 SAMPLE_DIGIT = "data/digit.png"  # a real 7
-SAMPLE_INPUT_SIZE = 28 * 28
+SAMPLE_SIDE = 28
 
 
 def collect_archives(
@@ -122,9 +122,12 @@ def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
         Its Content-Type and the file with its body.
     """
     from simplenet.checkpoint.keys import GOLDEN
+    from simplenet.preprocessing import InputSpec
+    from simplenet.worker.model_spec import ModelSpec
 
     row = archive.checkpoint[GOLDEN]["inputs"][:1]
-    if row.shape[1] == SAMPLE_INPUT_SIZE:
+    shape = InputSpec.from_checkpoint(archive.checkpoint, str(archive.path)).shape
+    if ModelSpec(row.shape[1], (), shape).side == SAMPLE_SIDE:
         return PNG, resource(SAMPLE_DIGIT)
     file = folder / f"{archive.path.stem}-sample.json"  # never server.json, whatever the archive is called
     file.write_bytes(orjson.dumps({"instances": row.tolist()}))

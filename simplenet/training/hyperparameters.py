@@ -18,6 +18,7 @@ class Hyperparameters:
     batch_size: int = 64  # rows per step
     hidden_size: int = 256  # units of the hidden layer
     seed: int = 0  # of the first weights, the order of the rows and their shifts
+    hidden_sizes: tuple[int, ...] = ()  # units of each hidden layer, instead of hidden_size, if there are several
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from simplenet.checkpoint.transfer import head_name, transfer_backbone
 from simplenet.checkpoint.weights import read_weights
 from simplenet.errors import CheckpointError
 from simplenet.golden import GOLDEN_SAMPLES
-from simplenet.model import SimpleNet, build_model, model_config_of
+from simplenet.model import ModelConfig, SimpleNet, build_model, model_config_of
 from simplenet.paths import PathLike
 from simplenet.training.checkpoints import RunCheckpoints, SavePlan, claimed
 from simplenet.training.data import LabelledData
@@ -88,8 +88,13 @@ class Run:
 
     @property
     def hidden_size(self) -> int:
-        """Units of the network's hidden layer."""
-        return int(model_config_of(self.trainer.model)["hidden_size"])
+        """Units of the network's first hidden layer."""
+        return self.hidden_sizes[0]
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Units of each of the network's hidden layers."""
+        return ModelConfig.from_dict(model_config_of(self.trainer.model)).sizes[1:-1]
 
     def save_for_resuming(self, path: PathLike) -> float:
         """Save everything that `resume` needs, and return the held-out accuracy, 0..1, that the file records."""
@@ -122,7 +127,7 @@ class Run:
 def fresh(data: LabelledData, hyperparameters: Hyperparameters = DEFAULTS) -> Run:
     """Start from random weights."""
     torch.manual_seed(hyperparameters.seed)
-    model = SimpleNet(data.rows.shape[1], hyperparameters.hidden_size, len(data.classes))
+    model = _simple_net(data, hyperparameters.hidden_sizes or [hyperparameters.hidden_size])
     return _run(model, data, hyperparameters)
 
 
@@ -171,20 +176,25 @@ def transfer(data: LabelledData, path: PathLike, hyperparameters: Hyperparameter
     """Start from another network's backbone, with a new head for the classes of this data."""
     torch.manual_seed(hyperparameters.seed)
     source = read_weights(path)
-    hidden_size = (source.model_config or {}).get("hidden_size", hyperparameters.hidden_size)
-    model = SimpleNet(data.rows.shape[1], hidden_size, len(data.classes))
+    config = source.model_config or {}
+    hidden_sizes = config.get("hidden_sizes") or [config.get("hidden_size", hyperparameters.hidden_size)]
+    model = _simple_net(data, hidden_sizes)
     report = transfer_backbone(model, path, freeze)
     return _run(model, data, hyperparameters, f"from {path}: {report}")
 
 
-def random_backbone(data: LabelledData, hyperparameters: Hyperparameters, hidden_size: int) -> Run:
-    """Start from a frozen backbone of random weights: the baseline for a transfer."""
+def random_backbone(data: LabelledData, hyperparameters: Hyperparameters, hidden: int | Sequence[int]) -> Run:
+    """Start from a frozen backbone of random weights, `hidden` units in each layer: the baseline for a transfer."""
     torch.manual_seed(hyperparameters.seed)
-    model = SimpleNet(data.rows.shape[1], hidden_size, len(data.classes))
+    model = _simple_net(data, [hidden] if isinstance(hidden, int) else hidden)
     head = f"{head_name(model)}."
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(head))
     return _run(model, data, hyperparameters)
+
+
+def _simple_net(data: LabelledData, hidden_sizes: Sequence[int]) -> SimpleNet:
+    return SimpleNet(data.rows.shape[1], num_classes=len(data.classes), hidden_sizes=hidden_sizes)
 
 
 def _run(model: nn.Module, data: LabelledData, hyperparameters: Hyperparameters, note: str = "", id: str = "") -> Run:

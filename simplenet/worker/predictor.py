@@ -14,6 +14,7 @@ from simplenet.checkpoint import restore
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
 from simplenet.model_file import load_network
+from simplenet.preprocessing import LOGITS, PLAIN, InputSpec, output_of, probabilities
 from simplenet.worker.model_spec import ModelSpec
 
 MANY_ROWS = 1024  # a larger batch is no faster
@@ -30,11 +31,24 @@ class Predictor:
         spec: its input and output.
         device: the worker's.
         content_hash: of the weights.
+        inputs: how rows become the network's input.
+        output: what the network returns: one of `simplenet.preprocessing.OUTPUTS`.
     """
 
-    def __init__(self, model: nn.Module, spec: ModelSpec, device: torch.device, content_hash: str = "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: ModelSpec,
+        device: torch.device,
+        content_hash: str = "",
+        inputs: InputSpec = PLAIN,
+        output: str = LOGITS,
+    ) -> None:
         self.model, self.spec, self.device, self.content_hash = model, spec, device, content_hash
+        self.inputs, self.output = inputs, output
         self.dtype = next(model.parameters()).dtype
+        # Chosen once: a network of flat rows and logits pays nothing for the others.
+        self._run = self._predict_rows if inputs.is_plain and output == LOGITS else self._predict_prepared
 
     @classmethod
     def from_archive(cls, folder: str | Path, device: torch.device, settings: Mapping[str, Any]) -> "Predictor":
@@ -58,8 +72,10 @@ class Predictor:
         model = restore(checkpoint, device, file.name, network)
         golden = checkpoint[GOLDEN]
         names = checkpoint.get(CLASSES) or range(golden["logits"].shape[1])
-        spec = ModelSpec(golden["inputs"].shape[1], tuple(str(name) for name in names))
-        predictor = cls(model, spec, device, checkpoint[METADATA][CONTENT_HASH])
+        inputs = InputSpec.from_checkpoint(checkpoint, file.name)
+        spec = ModelSpec(golden["inputs"].shape[1], tuple(str(name) for name in names), inputs.shape)
+        output = output_of(checkpoint, file.name)
+        predictor = cls(model, spec, device, checkpoint[METADATA][CONTENT_HASH], inputs, output)
         predictor.warm_up()
         return predictor
 
@@ -75,9 +91,9 @@ class Predictor:
         if not parts:
             return np.empty((0, len(self.spec.classes)), np.float32)
         if sum(map(len, parts)) <= MANY_ROWS:
-            return self._predict_rows(np.concatenate(parts))
+            return self._run(np.concatenate(parts))
         # Many rows are not joined first, which would copy them.
-        return np.concatenate([self._predict_rows(np.require(part, requirements="W")) for part in parts])
+        return np.concatenate([self._run(np.require(part, requirements="W")) for part in parts])
 
     def warm_up(self) -> None:
         """Predict batches of the usual sizes once, so that no client pays for the first of each."""
@@ -88,8 +104,15 @@ class Predictor:
     def _predict_rows(self, rows: np.ndarray) -> np.ndarray:
         """`(n, input_size)` float32 to probabilities `(n, num_classes)` float32."""
         inputs = torch.from_numpy(rows).to(self.device, self.dtype)
-        probabilities: np.ndarray = torch.softmax(self.model(inputs).float(), dim=1).cpu().numpy()
-        return probabilities
+        predicted: np.ndarray = torch.softmax(self.model(inputs).float(), dim=1).cpu().numpy()
+        return predicted
+
+    @torch.inference_mode()
+    def _predict_prepared(self, rows: np.ndarray) -> np.ndarray:
+        """The same for a network that takes prepared rows, or whose outputs are not logits."""
+        inputs = self.inputs.for_network(torch.from_numpy(rows), self.device, self.dtype)
+        predicted: np.ndarray = probabilities(self.model(inputs), self.output).float().cpu().numpy()
+        return predicted
 
 
 def worker_device(gpu_id: int | None) -> torch.device:

@@ -22,7 +22,7 @@ class Format:
         decode: a body that is not empty to rows and parameters; raises a RequestError that names the field, what was
             expected and what was found.
         signatures: first bytes; a body without a Content-Type that begins with one of them has this format.
-        images: a body is one image, which only a model of square rows accepts.
+        images: a body is one image, which only a model whose rows are images accepts.
         encode: probabilities `(n, num_classes)` float32 to the bytes of a response.
     """
 

@@ -1,4 +1,4 @@
-"""JSON: `{"instances": [row, …], "parameters": {…}}`, where a row is flat or a square of lines."""
+"""JSON: `{"instances": [row, …], "parameters": {…}}`, where a row is flat or nested in its shape."""
 
 from typing import Any
 
@@ -74,11 +74,8 @@ def _flat_row(row: Any, index: int, spec: ModelSpec) -> list[float]:
     where = f"instances[{index}]"
     if not isinstance(row, list):
         raise RequestError(f"{where}: expected a row of {spec.row}, found {describe(row)}")
-    if spec.side and len(row) == spec.side and all(type(line) is list for line in row):
-        for number, line in enumerate(row):
-            if len(line) != spec.side:
-                raise RequestError(f"{where}[{number}]: expected {spec.side} numbers, found {len(line)}")
-        row = [value for line in row for value in line]
+    if row and type(row[0]) is list:
+        row = _unnested(row, where, spec)
     if len(row) != spec.input_size:
         raise RequestError(f"{where}: expected a row of {spec.row}, found {len(row)}")
     if not _NUMBERS.issuperset(map(type, row)):
@@ -86,3 +83,24 @@ def _flat_row(row: Any, index: int, spec: ModelSpec) -> list[float]:
         raise RequestError(f"{where}[{position}]: expected a number, found {describe(row[position])}")
     numbers: list[float] = row
     return numbers
+
+
+def _unnested(row: list[Any], where: str, spec: ModelSpec) -> list[Any]:
+    """A row that is nested in one of its shapes as a flat list; any other as it is."""
+    depth, first = 1, row[0]
+    while type(first) is list:
+        depth, first = depth + 1, first[0] if first else None
+    shape = next((shape for shape in spec.row_shapes if len(shape) == depth and shape[0] == len(row)), ())
+    if not all(type(line) is list for line in row):
+        return row
+    for axis, size in enumerate(shape[1:], 1):
+        flat: list[Any] = []
+        for number, line in enumerate(row):
+            if type(line) is not list or len(line) != size:
+                at = "".join(f"[{index}]" for index in np.unravel_index(number, shape[:axis]))
+                what = "numbers" if axis == len(shape) - 1 else "lists"
+                found = len(line) if type(line) is list else describe(line)
+                raise RequestError(f"{where}{at}: expected {size} {what}, found {found}")
+            flat += line
+        row = flat
+    return row

@@ -16,7 +16,7 @@ SIGNATURES = (b"\x93NUMPY",)
 
 
 def decode(data: memoryview, spec: ModelSpec) -> Rows:
-    """The rows `(n, input_size)` float32 of an array `(n, input_size)` or `(n, side, side)`; uint8 becomes 0..1.
+    """The rows `(n, input_size)` float32 of an array `(n, input_size)` or `(n, *shape)`; uint8 becomes 0..1.
 
     Example:
         >>> rows, parameters = decode(memoryview(encode(np.ones((1, 2)))), ModelSpec(2, ("cat", "dog")))
@@ -52,9 +52,9 @@ def _read(data: memoryview, spec: ModelSpec) -> np.ndarray:
         raise RequestError(f"array: expected a .npy file of version 1 or 2, found none: {error}") from error
     if dtype.kind != "f" and dtype != np.uint8:
         raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {str(dtype)[:64]}")
-    expected_dims = f"(n, {spec.input_size})" + (f" or (n, {spec.side}, {spec.side})" if spec.side else "")
-    fits = dims[1:] == (spec.input_size,) or (spec.side and dims[1:] == (spec.side, spec.side))
-    if not fits or dims[0] < 1:
+    accepted = ((spec.input_size,), *spec.row_shapes)
+    if dims[1:] not in accepted or dims[0] < 1:
+        expected_dims = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in accepted)
         raise RequestError(f"array: expected shape {expected_dims} with n of at least 1, found {str(dims)[:64]}")
     length = len(data) - stream.tell()
     expected_length = math.prod(dims) * dtype.itemsize

@@ -37,11 +37,11 @@ def decode_body(data: memoryview, media_type: str, spec: ModelSpec) -> Rows:
     body_format = FORMATS.get(media_type or recognise(data))
     if body_format is None:
         raise UnsupportedMediaTypeError(f"Content-Type: expected {EXPECTED_TYPES}; found {media_type or 'none'}")
-    if body_format.images and spec.side is None:
+    if body_format.images and spec.image is None:
         expected = ", ".join(name for name, one in FORMATS.items() if not one.images)
         raise UnsupportedMediaTypeError(
-            f"Content-Type: this model takes rows of {spec.input_size} numbers, which is no square image; "
-            f"expected one of {expected}, found {media_type or recognise(data)}"
+            f"Content-Type: this model takes rows of {spec.row}, which is no {'' if spec.input_shape else 'square '}"
+            f"image; expected one of {expected}, found {media_type or recognise(data)}"
         )
     return body_format.decode(data, spec)
 

@@ -7,7 +7,6 @@ from typing import Any
 from simplenet.archive import Archive, read_archive
 from simplenet.checkpoint.adopt import Given, adopt
 from simplenet.checkpoint.file import read_contents
-from simplenet.checkpoint.keys import CLASSES, MODEL_CONFIG
 from simplenet.checkpoint.verify import Replay, Verification, verify
 from simplenet.checkpoint.weights import Weights, is_whole, weights_in
 from simplenet.errors import CheckpointError, ConfigError
@@ -84,12 +83,15 @@ def describe(path: PathLike, key: str | None = None) -> Description:
     try:
         adopted = adopt(contents, str(file), Given(key=key))
     except (CheckpointError, ConfigError) as error:
-        return replace(_description(file, Verification(weights, Replay(skipped="none")), None), problem=str(error))
+        bare = replace(weights, checkpoint={})
+        return replace(_description(file, Verification(bare, Replay(skipped="none")), None), problem=str(error))
     complete = adopted.checkpoint
     return replace(
-        _description(file, Verification(weights, Replay(skipped="none in the file")), None),
-        model_config=complete[MODEL_CONFIG], classes=complete.get(CLASSES), findings=list(adopted.notes),
-    )  # fmt: skip
+        _description(
+            file, Verification(replace(weights, checkpoint=complete), Replay(skipped="none in the file")), None
+        ),
+        findings=list(adopted.notes),
+    )
 
 
 def _found(weights: Weights) -> dict[str, Any]:

@@ -339,7 +339,8 @@ REFUSED: dict[str, tuple[Make, str]] = {
     ),
     "plain text": (text("404: Not Found"), "404: Not Found"),
     "Git LFS": (
-        text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"), "Git LFS.*git lfs pull"
+        text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"),
+        "Git LFS.*git lfs pull",
     ),
     "zeros": (lambda m, p: pathlib.Path(p).write_bytes(bytes(4096)), "zero"),
     "int8": (saves(lambda m: {n: t.to(torch.int8) for n, t in m.state_dict().items()}), "fc1.weight.*int8"),

@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.text import last_line
 
 if TYPE_CHECKING:
-    from simplenet.checkpoint.adopt import Adopted, Given
+    from simplenet.checkpoint.adopt import Adopted
 
 logger = logging.getLogger(__name__)
 LABELS_FILE = "index_to_name.json"
@@ -59,13 +58,18 @@ def create_archive(
     model_file: PathLike | None = None,
     model_class: str | None = None,
     force: bool = False,
-    given: "Given | None" = None,
+    key: str | None = None,
+    model_config: Mapping[str, Any] | None = None,
+    input_shape: Sequence[int] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    output: str | None = None,
+    strict: bool = False,
     say: Callable[[str], None] = logger.warning,
 ) -> Path:
     """Pack a checkpoint into `<export_path>/<model_name>.mar`.
 
-    A checkpoint that was saved whole is verified first, any other file is adopted. The finished archive is loaded once as a worker would load it, then renamed
-    into place. In the archive the checkpoint is always a `.pt`.
+    A checkpoint that was saved whole is verified first, any other file is adopted. The finished archive is loaded once
+    as a worker would load it, then renamed into place. In the archive the checkpoint is always a `.pt`.
 
     Args:
         checkpoint: any file with the weights of a network.
@@ -76,8 +80,13 @@ def create_archive(
         model_file: a Python module with the user's own network.
         model_class: the class in it; by default the checkpoint's `architecture`.
         force: replace an existing archive.
-        given: what the user says of the file; see `simplenet.checkpoint.adopt.Given`.
-        say: called with each line about what the file lacked and how it was adopted.
+        key: the dotted path of the weights in the file, if several would fit.
+        model_config: the constructor's arguments, instead of what the file says.
+        input_shape: as for `save_for_inference`, instead of what the file says.
+        preprocessing: likewise; its entries replace those of the same name.
+        output: likewise.
+        strict: refuse a file that was not saved whole.
+        say: called with each line about what the file lacked and how it was adopted, or what was changed.
 
     Returns:
         The path of the archive.
@@ -101,7 +110,11 @@ def create_archive(
     if target.exists() and not force:
         raise ArchiveError(f"{target}: exists already; give --force to replace it")
     settings = read_profile(profile)
-    adopted = _load(Path(checkpoint), model_file, model_class, given, settings)
+    given = {
+        "key": key, "model_config": model_config, "input_shape": input_shape, "preprocessing": preprocessing,
+        "output": output, "strict": strict,
+    }  # fmt: skip
+    adopted = _load(Path(checkpoint), model_file, model_class, settings, given)
     for note in adopted.notes:
         say(note)
     # TorchServe's archiver deletes and reuses <tmp>/<model name>, so it gets its own temporary directory.
@@ -118,23 +131,23 @@ def _load(
     checkpoint: Path,
     model_file: PathLike | None,
     model_class: str | None,
-    given: "Given | None",
     settings: dict[str, Any],
+    given: Mapping[str, Any],
 ) -> "Adopted":
     """Load the checkpoint as a worker would, adopted if necessary; the class name is added to `settings`."""
-    from simplenet.checkpoint.adopt import NOTHING_GIVEN
+    from simplenet.checkpoint.adopt import Given
     from simplenet.checkpoint.load import load_any
 
-    given = given or NOTHING_GIVEN
+    network = None
     if model_file is not None:
         from simplenet.model_file import load_network
 
         class_name = model_class or _stored_class(checkpoint)
-        given = replace(given, network=load_network(Path(model_file), class_name))
+        network = load_network(Path(model_file), class_name)
         settings["handler"] = {**(settings.get("handler") or {}), "model_class": class_name}
     elif model_class is not None:
         raise ArchiveError("--model-class: expected --model-file with it, found none")
-    return load_any(checkpoint, "cpu", given)
+    return load_any(checkpoint, "cpu", Given(network=network, **given))
 
 
 def _stored_class(checkpoint: Path) -> str:

@@ -1,7 +1,7 @@
 """Adopt a file from elsewhere: find its weights, make what it lacks, and say each thing in one line."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,16 @@ from torch import nn
 
 from simplenet.checkpoint.adoption.labels import class_labels, find_labels
 from simplenet.checkpoint.entries import plain_data
-from simplenet.checkpoint.keys import CERTIFICATE, CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG
+from simplenet.checkpoint.keys import (
+    CERTIFICATE,
+    CONTENT_HASH,
+    GOLDEN,
+    INPUT_SHAPE,
+    METADATA,
+    MODEL_CONFIG,
+    OUTPUT,
+    PREPROCESSING,
+)
 from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.save import inference_checkpoint
 from simplenet.checkpoint.weights import Weights, require_simplenet, weights_in
@@ -25,6 +34,7 @@ from simplenet.model import (
     is_foreign,
     registered,
 )
+from simplenet.preprocessing import LOGITS, InputSpec, output_of
 from simplenet.text import quoted, shortened
 
 REPAIRS = "repairs"  # the key of the metadata that lists what was done
@@ -37,7 +47,7 @@ class Given:
     key: str | None = None  # the dotted path of the weights, if several fit
     model_config: Mapping[str, Any] | None = None
     network: Callable[..., nn.Module] | None = None  # the class, if it is not registered
-    input_shape: tuple[int, ...] | None = None  # of one row, before the network
+    input_shape: Sequence[int] | None = None  # of one row, before the network
     preprocessing: Mapping[str, Any] | None = None
     output: str | None = None
     strict: bool = False  # refuse a file that was not saved whole
@@ -48,9 +58,14 @@ class Given:
         return {"input_shape": self.input_shape, "preprocessing": self.preprocessing, "output": self.output}
 
     @property
-    def changes(self) -> bool:
-        """Whether it says more than which network class a whole file needs."""
-        return self.key is not None or self.model_config is not None or any(v is not None for v in self.input.values())
+    def restates_weights(self) -> bool:
+        """Whether it says which weights to take, or of which network."""
+        return self.key is not None or self.model_config is not None
+
+    @property
+    def restates_input(self) -> bool:
+        """Whether it says how rows become the network's input, or what its outputs are."""
+        return any(value is not None for value in self.input.values())
 
 
 NOTHING_GIVEN = Given()
@@ -106,8 +121,9 @@ def adopt(contents: Any, source: str, given: Given = NOTHING_GIVEN) -> Adopted:
 
 def _complete(model: nn.Module, config: Mapping[str, Any], weights: Weights, notes: list[str], given: Given) -> Adopted:
     """The checkpoint of the rebuilt network, with what the file lacked."""
-    source, entries = weights.source, weights.checkpoint
-    golden_inputs, golden_note = _golden_inputs(model, config, weights, given)
+    source = weights.source
+    stored, input_notes = _stored_input(weights)
+    golden_inputs, golden_note = _golden_inputs(model, config, weights, given, stored)
     lacking = {
         MODEL_CONFIG: f"{dict(config)} from the shapes" if given.network is None else f"{dict(config)} was taken",
         "content hash": "one was made now",
@@ -117,10 +133,14 @@ def _complete(model: nn.Module, config: Mapping[str, Any], weights: Weights, not
         lacking.pop(MODEL_CONFIG)
     notes += [f"no {what} in {source}: {made}" for what, made in lacking.items() if what in weights.lacks]
     kept, metadata_notes = _metadata(weights)
-    notes += metadata_notes
+    notes += [*metadata_notes, *input_notes]
     try:
         checkpoint = inference_checkpoint(
-            model, kept, model_config=config, golden_inputs=golden_inputs, **_input_of(entries, given)
+            model,
+            kept,
+            model_config=config,
+            golden_inputs=golden_inputs,
+            **{**stored, **{name: value for name, value in given.input.items() if value is not None}},
         )
     except SimpleNetError:
         raise
@@ -189,15 +209,16 @@ def _registered_network(contents: Any, given: Given) -> Callable[..., nn.Module]
 
 
 def _golden_inputs(
-    model: nn.Module, config: Mapping[str, Any], weights: Weights, given: Given
+    model: nn.Module, config: Mapping[str, Any], weights: Weights, given: Given, stored: Mapping[str, Any]
 ) -> tuple[torch.Tensor, str]:
     """Rows to record: the stored ones, if the network still agrees with their logits, else random ones."""
     golden = weights.checkpoint.get(GOLDEN)
-    if isinstance(golden, Mapping) and isinstance(golden.get("inputs"), torch.Tensor) and not given.changes:
-        verify_golden(model, golden, weights.source)
+    if isinstance(golden, Mapping) and isinstance(golden.get("inputs"), torch.Tensor) and not given.restates_input:
+        spec = InputSpec.of(stored.get(INPUT_SHAPE), stored.get(PREPROCESSING))
+        verify_golden(model, golden, weights.source, spec, stored.get(OUTPUT, LOGITS))
         return golden["inputs"], ""
-    if given.input_shape is not None:
-        size = math.prod(given.input_shape)
+    if shape := given.input_shape or stored.get(INPUT_SHAPE):
+        size = math.prod(shape)
     else:
         size = config.get("input_size") or _first_input(weights)
     note = f"{GOLDEN_SAMPLES} random rows and their logits were recorded now"
@@ -218,9 +239,19 @@ def _first_input(weights: Weights) -> int:
     return int(first.shape[1])
 
 
-def _input_of(entries: Mapping[str, Any], given: Given) -> dict[str, Any]:
-    """Input shape, preprocessing and output: as given, else as stored."""
-    return {name: value if value is not None else entries.get(name) for name, value in given.input.items()}
+def _stored_input(weights: Weights) -> tuple[dict[str, Any], list[str]]:
+    """Input shape, preprocessing and output as stored; other programs mean other things by these names."""
+    entries = {
+        key: weights.checkpoint[key] for key in (INPUT_SHAPE, PREPROCESSING, OUTPUT) if key in weights.checkpoint
+    }
+    try:
+        InputSpec.from_checkpoint(entries, weights.source)
+        output_of(entries, weights.source)
+    except NotACheckpointError as error:
+        if CONTENT_HASH in weights.metadata:
+            raise
+        return {}, [str(error).removeprefix(f"{weights.source}: ") + "; left aside"]
+    return entries, []
 
 
 def _metadata(weights: Weights) -> tuple[dict[str, Any], list[str]]:

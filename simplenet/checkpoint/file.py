@@ -164,7 +164,9 @@ def _read(stream: IO[bytes], device: torch.device, source: str, mapped: Path | N
             return _read(inner[0], device, inner[1], None, depth + 1)
     if kind := kind_of_stream(stream, source):
         raise _another_kind(source, kind)
-    raise NotACheckpointError(f"{source}: expected a checkpoint, found a file of an unknown kind (it begins {head[:8]!r})")
+    raise NotACheckpointError(
+        f"{source}: expected a checkpoint, found a file of an unknown kind (it begins {head[:8]!r})"
+    )
 
 
 def _another_kind(source: str, kind: Kind) -> NotACheckpointError:

@@ -17,9 +17,10 @@ from torch import nn
 from simplenet.checkpoint.adopt import NOTHING_GIVEN, Adopted, Given, adopt
 from simplenet.checkpoint.entries import required_entries
 from simplenet.checkpoint.file import read_contents
-from simplenet.checkpoint.keys import CLASSES, GOLDEN, MODEL_CONFIG
+from simplenet.checkpoint.keys import CLASSES, GOLDEN
 from simplenet.checkpoint.lineage import remember_origin
 from simplenet.checkpoint.rebuild import rebuild, unfilled_model
+from simplenet.checkpoint.restate import restated
 from simplenet.checkpoint.state_dict import LoadReport, load_matching, load_weights
 from simplenet.checkpoint.verify import verified_parts
 from simplenet.checkpoint.weights import Weights, is_whole, weights_in
@@ -100,9 +101,13 @@ def load_any(filepath: PathLike, device: str | torch.device = "cpu", given: Give
         ConfigError: the model_config cannot rebuild the network.
     """
     source, contents = str(filepath), read_contents(filepath, device)
-    if not is_whole(contents) or given.changes:
+    if not is_whole(contents) or given.restates_weights:
         return adopt(contents, source, given)
-    return Adopted(restore(contents, device, source, given.network), contents)
+    model = restore(contents, device, source, given.network)
+    if not given.restates_input:
+        return Adopted(model, contents)
+    checkpoint, changes = restated(contents, model, source, **given.input)
+    return Adopted(model, checkpoint, tuple(changes))
 
 
 def safe_load_model(

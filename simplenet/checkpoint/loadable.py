@@ -45,9 +45,7 @@ def _remedy(model: nn.Module, twin: nn.Module) -> str:
     """What to do about weights that the rebuilt network would not have."""
     parametrized = [name for name, module in model.named_modules() if parametrize.is_parametrized(module)]
     if parametrized:
-        return (
-            f"for each of {quoted(parametrized)} call torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
-        )
+        return f"for each of {quoted(parametrized)} call torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
     names = model.state_dict()
     normed = [name[:-2] for name in names if name.endswith("_g") and f"{name[:-2]}_v" in names]
     if normed:
@@ -61,6 +59,4 @@ def _remedy(model: nn.Module, twin: nn.Module) -> str:
     changed = [name for name in names if name in expected and expected[name].shape != names[name].shape]
     if changed:
         return f"{quoted(changed)} were replaced: build the network with these sizes in its constructor"
-    return (
-        "a layer was added or replaced: define it in a class of your own, whose constructor makes it, and save that"
-    )
+    return "a layer was added or replaced: define it in a class of your own, whose constructor makes it, and save that"

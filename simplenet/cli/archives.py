@@ -5,13 +5,25 @@ from typing import Annotated
 import typer
 
 from simplenet.archive.profile import DEFAULT_PROFILE
-from simplenet.cli.options import ModelFile, Profile
+from simplenet.cli.options import (
+    InputShape,
+    Key,
+    ModelClass,
+    ModelConfigText,
+    ModelFile,
+    Normalize,
+    Output,
+    Profile,
+    Scale,
+    Strict,
+    packing,
+)
 from simplenet.paths import MODEL_STORE
 from simplenet.settings import DEFAULT_MODEL_NAME
 
 
 def archive(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint saved for inference: a path or an s3:// address.")],
+    checkpoint: Annotated[str, typer.Argument(help="Any file with weights: a path or an s3:// address.")],
     model_name: Annotated[str, typer.Option(help="The name in the URL.")] = DEFAULT_MODEL_NAME,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     export_path: Annotated[str, typer.Option(help="The folder for the .mar, or s3://bucket/prefix.")] = str(
@@ -19,17 +31,24 @@ def archive(
     ),
     profile: Profile = DEFAULT_PROFILE,
     model_file: ModelFile = None,
-    model_class: Annotated[str | None, typer.Option(help="The class in --model-file.")] = None,
+    model_class: ModelClass = None,
+    model_config: ModelConfigText = None,
+    input_shape: InputShape = None,
+    normalize: Normalize = None,
+    scale: Scale = None,
+    output: Output = None,
+    key: Key = None,
+    strict: Strict = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing archive.")] = False,
 ) -> None:
-    """Pack a checkpoint into a self-contained .mar; both are verified."""
+    """Pack a checkpoint, or any file with weights, into a self-contained .mar; both are verified."""
     from simplenet.archive import create_archive
     from simplenet.storage import local_copy, local_folder
 
+    stated = packing(model_file, model_class, model_config, input_shape, normalize, scale, output, key, strict)
     with local_copy(checkpoint) as file, local_folder(export_path, replace=force) as folder:
         packed = create_archive(
-            file, model_name=model_name, version=version, export_path=folder, profile=profile,
-            model_file=model_file, model_class=model_class, force=force,
-        )  # fmt: skip
+            file, model_name=model_name, version=version, export_path=folder, profile=profile, force=force, **stated
+        )
         size = packed.stat().st_size
     typer.echo(f"wrote {export_path.rstrip('/')}/{packed.name} ({size:,} bytes): {model_name} {version}")

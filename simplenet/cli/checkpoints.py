@@ -86,7 +86,9 @@ def certify(
         typer.echo(note)
     console.print(tables.of_certificate(certificate))
     if certificate.notes:
-        typer.echo(f"the table is not in {file}, which was not saved whole; make a complete checkpoint of it with repair")
+        typer.echo(
+            f"the table is not in {file}, which was not saved whole; make a complete checkpoint of it with repair"
+        )
 
 
 def repair(

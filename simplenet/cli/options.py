@@ -21,6 +21,7 @@ ModelConfigText = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a file that was not saved whole.")]
 ModelFile = Annotated[Path | None, typer.Option(help="A Python module with your own network; it is run.")]
+ModelClass = Annotated[str | None, typer.Option(help="The class in --model-file.")]
 InputShape = Annotated[str | None, typer.Option(help="Of one row before the network, such as 1,28,28.")]
 Normalize = Annotated[str | None, typer.Option(help="MEAN,STD as in training, or all means, then all stds.")]
 Scale = Annotated[float | None, typer.Option(help="What rows are multiplied by first; images come as 0..1.")]
@@ -48,6 +49,38 @@ def parse_config(text: str | None) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ConfigError(f"--model-config: expected a JSON object, found {text}")
     return value
+
+
+def packing(
+    model_file: Path | None,
+    model_class: str | None,
+    model_config: str | None,
+    input_shape: str | None,
+    normalize: str | None,
+    scale: float | None,
+    output: str | None,
+    key: str | None,
+    strict: bool,
+) -> dict[str, Any]:
+    """The arguments of `create_archive` that the options of `archive` and `serve` state.
+
+    Raises:
+        ConfigError: an option has an impossible value.
+    """
+    steps: dict[str, Any] = {**(parse_normalize(normalize) if normalize is not None else {})}
+    if scale is not None:
+        steps["scale"] = scale
+    return {
+        "model_file": model_file,
+        "model_class": model_class,
+        "model_config": parse_config(model_config),
+        "input_shape": None if input_shape is None else parse_shape(input_shape),
+        "preprocessing": steps or None,
+        "output": output,
+        "key": key,
+        "strict": strict,
+        "say": typer.echo,
+    }
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simplenet.cli import tables
-from simplenet.cli.options import Port, console
+from simplenet.cli.options import (
+    InputShape,
+    Key,
+    ModelClass,
+    ModelConfigText,
+    ModelFile,
+    Normalize,
+    Output,
+    Port,
+    Scale,
+    Strict,
+    console,
+    packing,
+)
 from simplenet.cli.output import lasting_output
 from simplenet.cli.progress import train_with_progress
 from simplenet.paths import MODEL_STORE, resource
@@ -26,14 +39,28 @@ def serve(
     model_store: Annotated[str, typer.Option(help="Folder or s3://bucket/prefix of .mar files, all served.")] = str(
         MODEL_STORE
     ),
-    checkpoint: Annotated[str | None, typer.Option(help="Serve this checkpoint, as 'simplenet'.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Serve this file with weights, as 'simplenet', without a model store.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one per GPU, or one.")] = None,
+    model_file: ModelFile = None,
+    model_class: ModelClass = None,
+    model_config: ModelConfigText = None,
+    input_shape: InputShape = None,
+    normalize: Normalize = None,
+    scale: Scale = None,
+    output: Output = None,
+    key: Key = None,
+    strict: Strict = False,
     profile: Annotated[
         str | None, typer.Option(help="throughput, latency or a YAML file, instead of the archive's own.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the server is ready.")] = False,
 ) -> None:
-    """Start a server and wait until its models are ready. If the model store is empty, train the sample model first."""
+    """Start a server and wait until its models are ready. If the model store is empty, train the sample model first.
+
+    The options from --model-file to --strict are about --checkpoint, as for `archive`.
+    """
     with signals_interrupt(), lasting_output():
         from simplenet.server import new_run_dir, started, wait_until_ready
         from simplenet.server.memory import offered_bytes
@@ -42,6 +69,7 @@ def serve(
         from simplenet.server.torchserve import find_java
 
         check_settings()
+        stated = packing(model_file, model_class, model_config, input_shape, normalize, scale, output, key, strict)
         offered_bytes()  # a wrong SIMPLENET_MEMORY is refused before the sample model is trained
         find_java()
         check_ports(port, host)
@@ -49,7 +77,7 @@ def serve(
             if checkpoint is None and is_empty(model_store):
                 require_writable(model_store)
                 _make_sample(Path(model_store), run_dir)
-            archives = collect_archives(run_dir, model_store, checkpoint, profile)
+            archives = collect_archives(run_dir, model_store, checkpoint, profile, **stated)
             with started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
                 typer.echo(running.memory)
                 with console.status("starting TorchServe …"):

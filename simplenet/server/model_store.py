@@ -6,6 +6,7 @@ Torch, whose import takes seconds, is imported inside functions: the archives ar
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import orjson
 
@@ -23,7 +24,7 @@ SAMPLE_SIDE = 28
 
 
 def collect_archives(
-    run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None
+    run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None, **packing: Any
 ) -> dict[str, Path]:
     """Collect the archives to serve: those of the model store, or one packed from `checkpoint`.
 
@@ -32,6 +33,7 @@ def collect_archives(
         model_store: folder of .mar files, or s3://bucket/prefix.
         checkpoint: serve this instead, as `simplenet`; a path or an s3:// address.
         profile: replaces that of the archives, if given.
+        packing: more arguments of `create_archive`, for `checkpoint`.
 
     Returns:
         Model name to archive.
@@ -42,7 +44,8 @@ def collect_archives(
     models = run_dir / "models"
     if checkpoint is not None:
         with local_copy(checkpoint) as file:
-            return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=profile or DEFAULT_PROFILE)}
+            chosen = profile or DEFAULT_PROFILE
+            return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=chosen, **packing)}
     names: dict[str, Path] = {}
     for file in _archives_in(model_store, models):
         name = read_manifest(file).model_name

@@ -76,7 +76,11 @@ def odd_tensors(contents: Any) -> str:
 
 def _found(contents: Any) -> str:
     if isinstance(contents, dict):
-        return f"a dict with {quoted(sorted(str(key)[:80] for key in list(contents)[:100]))}" if contents else "an empty dict"
+        return (
+            f"a dict with {quoted(sorted(str(key)[:80] for key in list(contents)[:100]))}"
+            if contents
+            else "an empty dict"
+        )
     if isinstance(contents, StandIn):
         return f"an object of the class {contents.qualified_name}"
     if hasattr(contents, "shape"):

@@ -66,7 +66,9 @@ def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
             continue
         stored = {new: origin.get(f"{prefix}{old}", f"{prefix}{old}") for new, old in mapping.items() if old}
         aside = tuple(origin.get(name, name) for name in others)
-        fits[frozenset(used)] = Fit(tensors, prefix, _differing(stored), aside, (*folded.notes, *notes), lacking, config)
+        fits[frozenset(used)] = Fit(
+            tensors, prefix, _differing(stored), aside, (*folded.notes, *notes), lacking, config
+        )
     return sorted(fits.values(), key=lambda fit: (is_copy(fit.prefix), fit.prefix.count(".")))
 
 
@@ -125,7 +127,9 @@ def _fit_by_order(tensors: Mapping[str, Any], origin: Mapping[str, str], wanted:
     in_order = shapes == expected and kinds and list(left) == sorted(left, key=natural_key)
     if in_order or (len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(expected)):
         by_shape = dict(zip(shapes, left, strict=True))
-        pairs = zip(wanted, left, strict=True) if in_order else ((n, by_shape[tuple(t.shape)]) for n, t in wanted.items())
+        pairs = (
+            zip(wanted, left, strict=True) if in_order else ((n, by_shape[tuple(t.shape)]) for n, t in wanted.items())
+        )
         mapping = dict(pairs)
         stored = {new: origin.get(old, old) for new, old in mapping.items()}
         aside = tuple(origin.get(name, name) for name in tensors if name not in left)
@@ -198,9 +202,7 @@ def _are_harmless(others: list[str], tensors: Mapping[str, Any], used: set[str])
 
 
 def _shapes_of(names: list[str], tensors: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
-    return sorted(
-        (name.rpartition(".")[2], tuple(tensors[name].shape)) for name in names if not is_counter(name)
-    )
+    return sorted((name.rpartition(".")[2], tuple(tensors[name].shape)) for name in names if not is_counter(name))
 
 
 def _other_layers(candidate: Candidate) -> list[str]:

@@ -13,9 +13,21 @@ _WRAPPERS = frozenset(
 _LEADING = "module"  # DataParallel and DistributedDataParallel; a layer may have this name too
 # What stands among the weights without being one: SWA's and EMA's counters, thop's counts, torch's extra state.
 _COUNTERS = frozenset(
-    ("n_averaged", "total_ops", "total_params", "num_updates", "decay", "initted", "step", "_extra_state", "_float_tensor")
+    (
+        "n_averaged",
+        "total_ops",
+        "total_params",
+        "num_updates",
+        "decay",
+        "initted",
+        "step",
+        "_extra_state",
+        "_float_tensor",
+    )
 )
-_LOSS = re.compile(r"(^|[._])(loss|criterion|metric|metrics|acc|accuracy|auroc|f1)(_?fn)?([._]|\d|$)|loss", re.IGNORECASE)
+_LOSS = re.compile(
+    r"(^|[._])(loss|criterion|metric|metrics|acc|accuracy|auroc|f1)(_?fn)?([._]|\d|$)|loss", re.IGNORECASE
+)
 
 
 def without_wrappers(names: Iterable[str], source: str) -> dict[str, str]:

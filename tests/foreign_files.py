@@ -1,4 +1,4 @@
-"""Files as other programs write them, by kind: each function saves the weights of the given SimpleNet in its own way."""
+"""Files as other programs write them, by kind: each function saves the weights of a SimpleNet in its own way."""
 
 import argparse
 import bz2
@@ -25,8 +25,6 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
-
-from simplenet.model import SimpleNet
 
 Make = Callable[[nn.Module, Any], None]  # of a network and the path to write to
 
@@ -124,15 +122,6 @@ def tarred(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def old_style(dim: int | None = 0) -> Callable[[nn.Module], Any]:
-    def weights(model: nn.Module) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return nn.utils.weight_norm(plain(model).fc1, dim=dim) and None
-
-    return weights
-
-
 def with_layer(model: nn.Module, change: Callable[[nn.Module], Any]) -> dict[str, torch.Tensor]:
     """The state_dict after `change` of the first layer of a plain copy."""
     twin = plain(model)
@@ -167,14 +156,14 @@ def numpy_state(model: nn.Module) -> dict[str, np.ndarray]:
 
 def dumped(contents: Callable[[nn.Module], Any], protocol: int) -> Make:
     def make(model: nn.Module, path: Any) -> None:
-        with open(path, "wb") as file:
+        with pathlib.Path(path).open("wb") as file:
             pickle.dump(contents(model), file, protocol=protocol)
 
     return make
 
 
 def npz(model: nn.Module, path: Any) -> None:
-    with open(path, "wb") as file:
+    with pathlib.Path(path).open("wb") as file:
         np.savez(file, **numpy_state(model))
 
 

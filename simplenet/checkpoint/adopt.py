@@ -186,8 +186,9 @@ def _network_config(
     if given.model_config is not None:
         return {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}, []
     stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
-    reasons = []
-    for config in (stored, {}):
+    reasons: list[str] = []
+    candidates: tuple[Any, ...] = (stored, {})
+    for config in candidates:
         if not isinstance(config, Mapping):
             continue
         try:

@@ -32,7 +32,7 @@ from simplenet.errors import (
     NotACheckpointError,
     TruncatedCheckpointError,
 )
-from simplenet.manifest import DAMAGED_ZIP, MANIFEST, is_archive
+from simplenet.manifest import DAMAGED_ZIP, MANIFEST
 from simplenet.paths import PathLike
 from simplenet.text import first_line
 
@@ -77,8 +77,7 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
 def read_contents(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> Any:
     """Load what any file holds, without running anything in it; its tensors are on `device`.
 
-    Read are torch.save's files of every version, pickles, `.safetensors`, `.npz` and `.npy`, the checkpoint in a `.mar`,
-    and each of them in a `.gz`, `.bz2`, `.xz`, zip or tar. An object of any class that is not torch's or NumPy's own
+    It reads torch.save's files of every version, pickles, `.safetensors`, `.npz`, `.npy`, the checkpoint in a `.mar`, and each of them in a `.gz`, `.bz2`, `.xz`, zip or tar. An object of any class that is not torch's or NumPy's own
     data becomes a `StandIn`.
 
     Args:
@@ -143,30 +142,36 @@ def _read(stream: IO[bytes], device: torch.device, source: str, mapped: Path | N
         raise TruncatedCheckpointError(f"{source}: the file is empty")
     if is_safetensors(head):
         return _read_safetensors(stream, device, source, mapped)
-    if head.startswith(_ZIP):
-        names = _zip_names(stream, source)
-        if MANIFEST in names:
-            return _read_archive(stream, device, source, depth)
-        if is_torch_zip(names):
-            return read_torch_zip(stream, device, source, mapped)
-        if is_npz(names):
-            return read_npz(stream, source)
-    elif head.startswith(_NPY):
+    if head.startswith(_NPY):
         return {"weight": read_npy(stream, source)}
-    elif head[:1] == b"\x80":
+    if head.startswith(_ZIP):
+        return _read_zip(stream, device, source, mapped, depth)
+    if head.startswith(b"\x80"):
         return read_pickle(stream, device, source)
-    elif head[:1] in _EARLY_PICKLES:
+    if head[:1] in _EARLY_PICKLES:
         with suppress(CheckpointError):  # it is text
             return read_pickle(stream, device, source)
         stream.seek(0)
+    return _read_wrapped(stream, device, source, depth)
+
+
+def _read_zip(stream: IO[bytes], device: torch.device, source: str, mapped: Path | None, depth: int) -> Any:
+    names = _zip_names(stream, source)
+    if MANIFEST in names:
+        return _read_archive(stream, device, source, depth)
+    if is_torch_zip(names):
+        return read_torch_zip(stream, device, source, mapped)
+    return read_npz(stream, source) if is_npz(names) else _read_wrapped(stream, device, source, depth)
+
+
+def _read_wrapped(stream: IO[bytes], device: torch.device, source: str, depth: int) -> Any:
+    """What a container holds; of any other file, an error that says what it is."""
     if depth < _DEEPEST and (inner := unwrapped(stream, source, _MOST_UNPACKED)):
         with inner[0]:
             return _read(inner[0], device, inner[1], None, depth + 1)
     if kind := kind_of_stream(stream, source):
         raise _another_kind(source, kind)
-    raise NotACheckpointError(
-        f"{source}: expected a checkpoint, found a file of an unknown kind (it begins {head[:8]!r})"
-    )
+    raise NotACheckpointError(f"{source}: expected a checkpoint, found a file of an unknown kind")
 
 
 def _another_kind(source: str, kind: Kind) -> NotACheckpointError:

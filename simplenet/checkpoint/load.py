@@ -2,13 +2,15 @@
 
 Which loader to use: `load_model_for_inference` for any file with the weights of a SimpleNet; a file that
 `save_for_inference` wrote is verified, any other is adopted. `smart_load` does the same and picks the best device.
-`safe_load_model` for a class of your own, or to load only what fits (`strict=False`). `load_checkpoint_for_training` resumes training, `load_pretrained_backbone` starts a new network from
-the layers of another, and `load_from_s3` is `load_model_for_inference` for an object in a bucket.
+`safe_load_model` for a class of your own, or to load only what fits (`strict=False`). `load_checkpoint_for_training`
+resumes training, `load_pretrained_backbone` starts a new network from the layers of another, and `load_from_s3` is
+`load_model_for_inference` for an object in a bucket.
 """
 
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -139,10 +141,8 @@ def safe_load_model(
     source = str(filepath)
     weights = weights_in(contents, source)
     model = _build(model_class, weights, unfilled_model if strict else build_model)
-    try:
+    with suppress(KeyMismatchError):  # some of the weights may fit; if all must, the message names those that do not
         weights = weights_in(contents, source, wanted=model.state_dict(), network=type(model).__name__)
-    except KeyMismatchError:  # some of the weights may fit; if all must, the message names those that do not
-        pass
     if strict:
         load_weights(model, weights.state_dict, source)
     else:

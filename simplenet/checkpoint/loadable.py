@@ -45,7 +45,8 @@ def _remedy(model: nn.Module, twin: nn.Module) -> str:
     """What to do about weights that the rebuilt network would not have."""
     parametrized = [name for name, module in model.named_modules() if parametrize.is_parametrized(module)]
     if parametrized:
-        return f"for each of {quoted(parametrized)} call torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+        call = "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+        return f"for each of {quoted(parametrized)} call {call}"
     names = model.state_dict()
     normed = [name[:-2] for name in names if name.endswith("_g") and f"{name[:-2]}_v" in names]
     if normed:

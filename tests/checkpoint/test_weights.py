@@ -28,7 +28,6 @@ from simplenet.errors import (
     NotACheckpointError,
     ShapeMismatchError,
     TruncatedCheckpointError,
-    UnsafeCheckpointError,
 )
 from simplenet.model import SimpleNet
 
@@ -149,21 +148,23 @@ def test_a_missing_model_config_is_inferred_and_what_was_found_is_told(model, tm
     weights = read_weights(tmp_path / "net.pt")
     assert weights.model_config == SIZES
     assert [finding.partition(":")[0] for finding in weights.findings] == [
-        "no content hash",
         "no model_config",
+        "no content hash",
         "no golden samples",
     ]
     save_for_inference(model, tmp_path / "net.pt")
     assert read_weights(tmp_path / "net.pt").findings == ()
 
 
-@pytest.mark.parametrize(("strict", "kind"), [(True, ShapeMismatchError), (False, ConfigError)])
-def test_a_model_config_of_absurd_sizes_is_refused_in_one_line(model, tmp_path, strict, kind):
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_model_config_of_absurd_sizes_does_no_harm(model, tmp_path, strict):
     absurd = {"input_size": 2**24, "hidden_size": 2**24, "num_classes": 3}  # a petabyte of weights
     torch.save({"model_state_dict": model.state_dict(), "model_config": absurd}, tmp_path / "net.pt")
-    with pytest.raises(kind) as caught:
+    assert same_weights(load_model_for_inference(tmp_path / "net.pt"), model)
+    try:
         safe_load_model(SimpleNet, tmp_path / "net.pt", strict=strict)
-    assert len(str(caught.value).splitlines()) == 1
+    except (ConfigError, CheckpointError) as error:
+        assert len(str(error).splitlines()) == 1
 
 
 def test_a_class_that_takes_no_sizes_is_built_with_its_defaults(model, tmp_path):
@@ -183,10 +184,11 @@ def test_a_stored_model_config_builds_any_class(tmp_path):
     assert same_weights(safe_load_model(Sized, tmp_path / "net.pt"), model)
 
 
-def test_a_stored_model_config_that_does_not_fit_the_class_is_refused(model, tmp_path):
+def test_a_stored_model_config_that_does_not_fit_the_class_gives_way_to_its_defaults(model, tmp_path):
     save_for_inference(model, tmp_path / "net.pt")
-    with pytest.raises(ConfigError, match="model_config does not fit Fixed"):
-        safe_load_model(Fixed, tmp_path / "net.pt")
+    assert same_weights(safe_load_model(Fixed, tmp_path / "net.pt"), model)
+    with pytest.raises(ConfigError, match="model_config does not fit Sized"):
+        safe_load_model(Sized, tmp_path / "net.pt")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -206,20 +208,24 @@ def test_smart_load_says_where_the_network_is(model, tmp_path):
 
 def test_smart_load_of_weights_that_are_no_simplenet_points_to_the_class(tmp_path):
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "net.pt")
-    with pytest.raises(ConfigError, match="use safe_load_model"):
+    with pytest.raises(KeyMismatchError, match="not those of a SimpleNet.*--model-file"):
         smart_load(tmp_path / "net.pt")
 
 
-def test_a_lenient_load_takes_what_fits_and_reports_the_rest(model, tmp_path, caplog):
+def test_a_lenient_load_takes_what_fits_and_warns_of_what_is_random(model, tmp_path):
     state_dict = {**model.state_dict(), "fc2.bias": torch.zeros(5), "extra": torch.zeros(1)}
     del state_dict["fc2.weight"]
     torch.save({"model_state_dict": state_dict, "model_config": SIZES}, tmp_path / "net.pt")
     assert "missing 'fc2.weight'; unexpected 'extra'" in refused(tmp_path / "net.pt", KeyMismatchError)
-    with caplog.at_level(logging.WARNING):
+    with pytest.warns(UserWarning, match="'fc2.weight', 'fc2.bias' not loaded: their values are random"):
         loaded = safe_load_model(SimpleNet, tmp_path / "net.pt", strict=False)
     assert torch.equal(loaded.fc1.weight, model.fc1.weight)
-    report = "missing 'fc2.weight'; unexpected 'extra'; of another shape 'fc2.bias'"
-    assert caplog.messages == [f"{tmp_path / 'net.pt'}: loaded 'fc1.weight', 'fc1.bias'; {report}"]
+
+
+def test_a_lenient_load_never_hands_out_a_random_network(tmp_path):
+    torch.save({"features.weight": torch.zeros(3, 4), "features.bias": torch.zeros(3)}, tmp_path / "net.pt")
+    with pytest.raises(KeyMismatchError, match="nothing matches SimpleNet"):
+        safe_load_model(SimpleNet, tmp_path / "net.pt", strict=False)
 
 
 def test_a_lenient_load_of_all_the_weights_has_nothing_to_report(model, tmp_path, caplog):
@@ -269,17 +275,17 @@ def test_a_file_of_another_kind_is_not_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "lenient"])
 @pytest.mark.parametrize("form", ["zip", "legacy", "plain pickle"])
-def test_a_pickle_with_code_is_not_run_and_its_globals_are_named(tmp_path, form, strict):
+def test_a_pickle_with_code_is_not_run(tmp_path, form, strict):
     marker, path = tmp_path / "marker", tmp_path / "net.pt"
     evil = {"model_state_dict": {"fc1.weight": torch.zeros(2)}, "x": RunsCode(str(marker))}
     if form == "plain pickle":
         path.write_bytes(pickle.dumps(evil["x"]))
     else:
         torch.save(evil, path, _use_new_zipfile_serialization=form == "zip")
-    message = refused(path, UnsafeCheckpointError, strict=strict)
+    with pytest.raises(CheckpointError) as caught:  # what else it holds is no network
+        safe_load_model(SimpleNet, path, strict=strict)
     assert not marker.exists()
-    assert ".".join((RunsCode(str(marker)).__reduce__()[0].__module__, "")) in message
-    assert "save_for_inference" in message
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_shape_mismatch_names_layer_shapes_and_the_config_that_fits(model, tmp_path):
@@ -298,7 +304,8 @@ def test_one_flipped_bit_is_a_hash_mismatch(model, tmp_path, suffix, strict):
     contents = bytearray(path.read_bytes())
     contents[contents.index(model.fc2.weight.detach().numpy().tobytes()) + 5] ^= 1
     path.write_bytes(contents)
-    assert "content hash expected" in refused(path, HashMismatchError, strict=strict)
+    message = refused(path, HashMismatchError, strict=strict)
+    assert ("expected CRC-32" if suffix == ".pt" else "content hash expected") in message
 
 
 def test_a_flipped_bit_under_a_wrapped_name_is_found(model, tmp_path):
@@ -312,7 +319,7 @@ def test_a_flipped_bit_under_a_wrapped_name_is_found(model, tmp_path):
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "lenient"])
 def test_weights_of_another_kind_of_number_are_refused(model, tmp_path, strict):
     torch.save({name: tensor.int() for name, tensor in model.state_dict().items()}, tmp_path / "net.pt")
-    assert "expected torch.float32, found torch.int32" in refused(tmp_path / "net.pt", CheckpointError, strict=strict)
+    assert "fc1.weight: expected floating-point weights, found int32" in refused(tmp_path / "net.pt", CheckpointError, strict=strict)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

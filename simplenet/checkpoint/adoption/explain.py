@@ -13,7 +13,7 @@ _MOST_SHAPES = 6
 _MOST_LOOKED_AT = 10_000
 _ODD_TENSORS = {  # by the function of torch that rebuilds them
     "_rebuild_qtensor": "quantized tensors; hand over the float checkpoint that they were quantized from",
-    "_rebuild_meta_tensor_no_storage": "meta tensors, which have no values; save the network after its weights are loaded",
+    "_rebuild_meta_tensor_no_storage": "meta tensors, without values; save the network once its weights are loaded",
     "_rebuild_nested_tensor": "nested tensors; save model.state_dict() of a network with dense weights",
     "_rebuild_wrapper_subclass": "tensors of a class that wraps others; save model.state_dict() of plain tensors",
 }
@@ -42,8 +42,8 @@ def no_fit(candidate: Candidate, source: str, network: str = "") -> KeyMismatchE
     shape = f" --input-shape {image[1]},HEIGHT,WIDTH" if image is not None else ""
     file = shlex.quote(source)
     return KeyMismatchError(
-        f"{source}: the weights {where} are not those of a SimpleNet: found {found}{kinds}; bring the network that they "
-        f"belong to: simplenet archive {file} --model-file net.py --model-class Net{shape}"
+        f"{source}: the weights {where} are not those of a SimpleNet: found {found}{kinds}; bring the network that "
+        f"they belong to: simplenet archive {file} --model-file net.py --model-class Net{shape}"
     )
 
 

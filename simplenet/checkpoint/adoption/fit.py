@@ -5,7 +5,7 @@ Nothing is guessed where two answers are possible: then there is no fit, and the
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 from simplenet.checkpoint.adoption.candidates import Candidate, is_copy
@@ -176,7 +176,7 @@ def _chain(layers: Mapping[str, Any]) -> list[str]:
 
 def _fits_together(order: Any, layers: Mapping[str, Any]) -> bool:
     weights = [layers[name] for name in order]
-    return all(after.shape[1] == before.shape[0] for before, after in zip(weights, weights[1:], strict=False))
+    return all(after.shape[1] == before.shape[0] for before, after in pairwise(weights))
 
 
 def _with_biases(tensors: dict[str, Any], names: list[str]) -> dict[str, Any]:

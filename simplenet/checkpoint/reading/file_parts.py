@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import torch
 
-from simplenet.checkpoint.reading.refusal import EndsTooEarly, Refused, WrongChecksum
+from simplenet.checkpoint.reading.refusal import EndsTooEarly, WrongChecksum
 
 _CHUNK = 1 << 20  # bytes: the CRC is computed while they are in the processor's cache
 _WORTH_A_THREAD = 1 << 20

@@ -102,7 +102,7 @@ def test_the_files_of_the_article_go_through_every_door(article_file, model, tmp
 
 
 def test_strict_refuses_what_was_not_saved_whole(article_file):
-    with pytest.raises(CheckpointError, match="--strict.*no content hash"):
+    with pytest.raises(CheckpointError, match=r"--strict.*no content hash"):
         load_model_for_inference(article_file, strict=True)
 
 
@@ -114,5 +114,5 @@ def test_of_several_weights_one_is_taken_and_the_key_takes_another(model, tmp_pa
     assert torch.equal(adopted.model.fc1.weight, model.fc1.weight)
     other = load_model_for_inference(tmp_path / "two.pt", key="state_dict_ema")
     assert torch.equal(other.fc1.weight, model.fc1.weight * 2)
-    with pytest.raises(CheckpointError, match="--key: expected one of 'state_dict', 'state_dict_ema', found 'net'"):
+    with pytest.raises(CheckpointError, match=r"--key: expected one of 'state_dict', 'state_dict_ema', found 'net'"):
         load_model_for_inference(tmp_path / "two.pt", key="net")

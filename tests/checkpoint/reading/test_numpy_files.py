@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from simplenet.checkpoint.reading import arrays
+from simplenet.checkpoint.reading import numpy_files
 from simplenet.checkpoint.reading.numpy_files import read_npy, read_npz
 from simplenet.errors import NotACheckpointError, TruncatedCheckpointError, UnsafeCheckpointError
 
@@ -88,6 +88,6 @@ def test_a_damaged_or_cut_off_file_is_refused() -> None:
 
 
 def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "_FLOOR", 1000)
+    monkeypatch.setattr(numpy_files, "_FLOOR", 1000)
     with pytest.raises(NotACheckpointError, match="expected to unpack to at most"):
         read_npz(npz(w=npy(np.zeros(1_000_000))), "m.npz")

@@ -139,14 +139,14 @@ def test_the_limit_holds() -> None:
 
 
 def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "FLOOR", 1000)
+    monkeypatch.setattr(wrapped, "FLOOR", 1000)
     bomb = gzip.compress(bytes(10**6))
     with pytest.raises(NotACheckpointError, match=f"at most {100 * len(bomb):,} bytes"):
         unwrapped(io.BytesIO(bomb), "m.gz", LIMIT)
 
 
 def test_what_is_large_goes_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "FLOOR", 2**20)
+    monkeypatch.setattr(wrapped, "FLOOR", 2**20)
     data = np.random.default_rng(0).bytes(3 * 2**20)
     found = unwrapped(io.BytesIO(lzma.compress(data, preset=0)), "m.xz", LIMIT)
     assert found is not None
@@ -176,7 +176,7 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: io.BytesIO) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(containers, "FLOOR", 1000)
-    monkeypatch.setattr(containers, "_on_disk", full)
+    monkeypatch.setattr(wrapped, "FLOOR", 1000)
+    monkeypatch.setattr(wrapped, "_on_disk", full)
     with pytest.raises(CheckpointError, match="is too full to unpack it"):
         unwrapped(io.BytesIO(gzip.compress(WEIGHTS)), "m.gz", LIMIT)

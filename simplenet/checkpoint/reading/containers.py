@@ -11,13 +11,12 @@ import lzma
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from simplenet.checkpoint.reading.arrays import is_npz, read_npy, read_npz
+from simplenet.checkpoint.reading.arrays import DAMAGED, is_npz, read_npy, read_npz
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
 from simplenet.manifest import MANIFEST, MAX_INFLATION
 from simplenet.text import first_line, quoted
@@ -26,10 +25,6 @@ __all__ = ["is_npz", "read_npy", "read_npz", "unwrapped"]
 
 FLOOR = 64 * 2**20  # bytes that anything may unpack to, however small it is; also what is kept in memory
 _CHUNK = 2**20
-_DAMAGED = (
-    *(EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
-    *(NotImplementedError, RuntimeError, ValueError, LookupError),
-)
 _CHECKPOINTS = (
     *(".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".pkl", ".pickle", ".th", ".tar", ".model", ".weights"),
     *(".params", ".npz", ".npy", ".mar", ".gz", ".bz2", ".xz", ".tgz", ".zip"),
@@ -89,7 +84,7 @@ def unwrapped(stream: IO[bytes], source: str, limit: int) -> tuple[IO[bytes], st
         return None
     try:
         return unwrap(stream, source, min(limit, max(FLOOR, MAX_INFLATION * size)))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise CheckpointError(
                 f"{source}: {tempfile.gettempdir()} is too full to unpack it: free space there"

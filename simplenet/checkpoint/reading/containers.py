@@ -55,8 +55,7 @@ _OTHERS = (
 def unwrapped(stream: IO[bytes], source: str, limit: int) -> tuple[IO[bytes], str] | None:
     """The one checkpoint inside the container that the stream holds, and its name; None if it is no container.
 
-    One layer is unwrapped: the caller says how many it allows. A zip that is itself a checkpoint (of torch.save, NumPy
-    or TorchServe), or that holds nothing like one, is no container.
+    One layer is unwrapped. A zip that is itself a checkpoint (of torch.save, NumPy, TorchServe) is no container.
 
     Args:
         stream: seekable; left at its start.
@@ -64,7 +63,7 @@ def unwrapped(stream: IO[bytes], source: str, limit: int) -> tuple[IO[bytes], st
         limit: bytes that may be unpacked. Beyond 64 MiB, so is 100 times the container's size.
 
     Returns:
-        A seekable stream at its start, for the caller to close, and its name.
+        A seekable stream, for the caller to close, and its name.
 
     Raises:
         NotACheckpointError: there are several candidates, one is encrypted, or it unpacks to more than is allowed.

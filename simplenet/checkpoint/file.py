@@ -77,7 +77,8 @@ def read_checkpoint(path: PathLike, device: str | torch.device = "cpu", *, mappe
 def read_contents(path: PathLike, device: str | torch.device = "cpu", *, mapped: bool = False) -> Any:
     """Load what any file holds, without running anything in it; its tensors are on `device`.
 
-    It reads torch.save's files of every version, pickles, `.safetensors`, `.npz`, `.npy`, the checkpoint in a `.mar`, and each of them in a `.gz`, `.bz2`, `.xz`, zip or tar. An object of any class that is not torch's or NumPy's own
+    It reads torch.save's files of every version, pickles, `.safetensors`, `.npz`, `.npy`, the checkpoint in a `.mar`,
+    and each of them in a `.gz`, `.bz2`, `.xz`, zip or tar. An object of any class that is not torch's or NumPy's own
     data becomes a `StandIn`.
 
     Args:

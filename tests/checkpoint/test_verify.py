@@ -48,7 +48,9 @@ def test_a_plain_state_dict_is_verified_as_far_as_it_goes_and_not_served():
     verified = verify({"only.weight": torch.zeros(2, 2)}, "net.pt")
     assert verified.replay.skipped == "not replayed: there is no model_config"
     assert len(verified.findings) == 3
-    with pytest.raises(NotACheckpointError, match=r"net\.pt: no model_config.*no content hash.*no golden samples.*simplenet repair"):
+    with pytest.raises(
+        NotACheckpointError, match=r"net\.pt: no model_config.*no content hash.*no golden.*simplenet repair"
+    ):
         require_whole("net.pt", verified.findings)
 
 

@@ -1,6 +1,5 @@
 """Weights from whatever file holds them, and failures that explain themselves."""
 
-import logging
 import pickle
 
 import pytest
@@ -208,7 +207,7 @@ def test_smart_load_says_where_the_network_is(model, tmp_path):
 
 def test_smart_load_of_weights_that_are_no_simplenet_points_to_the_class(tmp_path):
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "net.pt")
-    with pytest.raises(KeyMismatchError, match="not those of a SimpleNet.*--model-file"):
+    with pytest.raises(KeyMismatchError, match=r"not those of a SimpleNet.*--model-file"):
         smart_load(tmp_path / "net.pt")
 
 
@@ -319,7 +318,9 @@ def test_a_flipped_bit_under_a_wrapped_name_is_found(model, tmp_path):
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "lenient"])
 def test_weights_of_another_kind_of_number_are_refused(model, tmp_path, strict):
     torch.save({name: tensor.int() for name, tensor in model.state_dict().items()}, tmp_path / "net.pt")
-    assert "fc1.weight: expected floating-point weights, found int32" in refused(tmp_path / "net.pt", CheckpointError, strict=strict)
+    assert "expected floating-point weights, found int32" in refused(
+        tmp_path / "net.pt", CheckpointError, strict=strict
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,5 +1,6 @@
 """Make the numbers of a state_dict usable: dense tensors of one floating dtype, or one line that says why not."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,7 +127,7 @@ def _is_weight(name: str, tensor: torch.Tensor) -> bool:
 
 def _dense(tensor: torch.Tensor, where: str) -> torch.Tensor:
     """The dense form, once its indices are checked: torch trusts them."""
-    if (size := tensor.numel() * tensor.element_size()) > MAX_DENSE:
+    if (size := math.prod(tensor.shape) * tensor.element_size()) > MAX_DENSE:
         raise CheckpointError(
             f"{where}: sparse, and {size:,} bytes when dense; expected at most {MAX_DENSE:,}: save a smaller layer"
         )

@@ -4,6 +4,7 @@ The values come from files of strangers: nothing here fails, whatever they are, 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def _candidates(tree: object, path: str, depth: int) -> list[tuple[str, Any]]:
         return []
     found = [(path + key, tree[key]) for key in _LABEL_KEYS if tree.get(key) is not None]
     for key in _HOLDERS:
-        found += _candidates(tree.get(key), f"{path}{key}.", depth - 1)
+        with suppress(Exception):  # one that cannot be looked at hides no other
+            found += _candidates(tree.get(key), f"{path}{key}.", depth - 1)
     return found
 
 

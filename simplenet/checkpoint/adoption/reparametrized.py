@@ -29,7 +29,8 @@ def fold(state_dict: Mapping[str, torch.Tensor], lora_alpha: float | None = None
     """The state_dict with every recognised reparametrization computed, in float64, in the dtype that was stored.
 
     Args:
-        state_dict: the weights by name; not changed. A weight that is not reparametrized stays the same object.
+        state_dict: the weights by name, as `dtypes.usable` returns them; not changed. A weight that is not
+            reparametrized stays the same object.
         lora_alpha: the numerator of LoRA's scale alpha / r; None if it is unknown, and then LoRA is not folded.
 
     Returns:

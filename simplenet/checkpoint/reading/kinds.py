@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import IO
 
+from simplenet.checkpoint.reading.arrays import DAMAGED
 from simplenet.checkpoint.reading.kind import (
     COPY_WEIGHTS,
     DOWNLOAD,
@@ -19,7 +20,6 @@ from simplenet.checkpoint.reading.kind import (
 from simplenet.checkpoint.reading.kinds_of_folder import kind_of_folder, merge_shards
 from simplenet.checkpoint.reading.kinds_of_text import kind_of_text
 from simplenet.checkpoint.reading.kinds_of_zip import kind_of_members
-from simplenet.manifest import DAMAGED_ZIP
 from simplenet.paths import PathLike
 
 __all__ = ["Kind", "kind_of", "kind_of_file", "kind_of_stream"]
@@ -109,7 +109,7 @@ def kind_of_stream(stream: IO[bytes], source: str) -> Kind | None:
         try:
             with zipfile.ZipFile(stream) as archive:
                 members = archive.namelist()
-        except DAMAGED_ZIP:
+        except DAMAGED:
             pass
     elif head.lstrip()[:1] in (b"{", b"["):
         head += stream.read(_LONGEST_TEXT)

@@ -1,7 +1,10 @@
 """NumPy's .npy and .npz, read without pickle, and no larger than the file says truly."""
 
 import io
+import lzma
 import math
+import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -13,6 +16,8 @@ from simplenet.errors import NotACheckpointError, TruncatedCheckpointError, Unsa
 from simplenet.manifest import DAMAGED_ZIP, MAX_INFLATION
 from simplenet.text import first_line
 
+# What the standard library raises for a damaged container.
+DAMAGED = (*DAMAGED_ZIP, tarfile.TarError, lzma.LZMAError, struct.error, OverflowError)
 _SUFFIX = ".npy"
 _FLOOR = 64 * 2**20  # bytes that a compressed .npz may unpack to, however small it is
 _MAX_HEADER = 10_000  # bytes; NumPy's own limit for a header that is parsed as a Python literal
@@ -62,7 +67,7 @@ def read_npz(stream: IO[bytes], source: str) -> dict[str, Array]:
                     name = item.filename.removesuffix(_SUFFIX)
                     arrays[name] = _read(member, item.file_size, f"{source}!{item.filename}")
             return arrays
-    except DAMAGED_ZIP as error:
+    except DAMAGED as error:
         raise TruncatedCheckpointError(
             f"{source}: damaged, or ends too early: {first_line(error)}; copy or download it again"
         ) from error
@@ -94,7 +99,7 @@ def _read(stream: IO[bytes], size: int, source: str) -> Array:
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran_order, dtype = readers[version](stream, max_header_size=_MAX_HEADER)
         start = stream.tell()
-    except (zipfile.BadZipFile, zlib.error):  # of the .npz around it
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError):  # of the .npz around it
         raise
     except Exception as error:  # the header is a Python literal: a damaged one fails in many ways
         raise NotACheckpointError(

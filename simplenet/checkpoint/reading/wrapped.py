@@ -11,13 +11,12 @@ import lzma
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from simplenet.checkpoint.reading.numpy_files import is_npz, read_npy, read_npz
+from simplenet.checkpoint.reading.numpy_files import DAMAGED, is_npz, read_npy, read_npz
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
 from simplenet.manifest import MANIFEST, MAX_INFLATION
 from simplenet.text import first_line, quoted
@@ -26,10 +25,6 @@ __all__ = ["is_npz", "read_npy", "read_npz", "unwrapped"]
 
 FLOOR = 64 * 2**20  # bytes that anything may unpack to, however small it is; also what is kept in memory
 _CHUNK = 2**20
-_DAMAGED = (
-    *(EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError),
-    *(NotImplementedError, RuntimeError, ValueError, LookupError),
-)
 _CHECKPOINTS = (
     *(".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".pkl", ".pickle", ".th", ".tar", ".model", ".weights"),
     *(".params", ".npz", ".npy", ".mar", ".gz", ".bz2", ".xz", ".tgz", ".zip"),
@@ -60,8 +55,7 @@ _OTHERS = (
 def unwrapped(stream: IO[bytes], source: str, limit: int) -> tuple[IO[bytes], str] | None:
     """The one checkpoint inside the container that the stream holds, and its name; None if it is no container.
 
-    One layer is unwrapped: the caller says how many it allows. A zip that is itself a checkpoint (of torch.save, NumPy
-    or TorchServe), or that holds nothing like one, is no container.
+    One layer is unwrapped. A zip that is itself a checkpoint (of torch.save, NumPy, TorchServe) is no container.
 
     Args:
         stream: seekable; left at its start.
@@ -69,7 +63,7 @@ def unwrapped(stream: IO[bytes], source: str, limit: int) -> tuple[IO[bytes], st
         limit: bytes that may be unpacked. Beyond 64 MiB, so is 100 times the container's size.
 
     Returns:
-        A seekable stream at its start, for the caller to close, and its name.
+        A seekable stream, for the caller to close, and its name.
 
     Raises:
         NotACheckpointError: there are several candidates, one is encrypted, or it unpacks to more than is allowed.
@@ -89,7 +83,7 @@ def unwrapped(stream: IO[bytes], source: str, limit: int) -> tuple[IO[bytes], st
         return None
     try:
         return unwrap(stream, source, min(limit, max(FLOOR, MAX_INFLATION * size)))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise CheckpointError(
                 f"{source}: {tempfile.gettempdir()} is too full to unpack it: free space there"

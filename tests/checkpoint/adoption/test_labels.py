@@ -102,6 +102,13 @@ def test_none_has_no_note() -> None:
     assert class_labels(None, 2, "m.pt") == (None, None)
 
 
+def test_a_hostile_entry_hides_no_other() -> None:
+    assert find_labels({"classes": ["cat"], "meta": Hostile(), "args": {"names": ["dog"]}}) == [
+        ("classes", ["cat"]),
+        ("args.names", ["dog"]),
+    ]
+
+
 def test_candidates_are_found_in_order_and_no_deeper_than_three() -> None:
     deep = {"config": {"config": {"labels": [1], "config": {"labels": [2]}}, "id2label": {0: "a"}}}
     tree = {"state_dict": {"labels": 3}, "classes": ["cat"], "names": None, "meta": {"CLASSES": ("dog",)}, **deep}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import IO
 
-from simplenet.checkpoint.reading.arrays import DAMAGED
+from simplenet.checkpoint.reading.numpy_files import DAMAGED
 from simplenet.checkpoint.reading.kind import (
     COPY_WEIGHTS,
     DOWNLOAD,

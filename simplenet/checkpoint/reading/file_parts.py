@@ -10,7 +10,7 @@ import torch
 
 from simplenet.checkpoint.reading.refusal import EndsTooEarly, Refused
 
-_CHUNK = 1 << 20  # bytes: the CRC is computed while they are in the processor's cache
+_CHUNK = 1 << 18  # bytes: the CRC is computed while they are in the processor's cache
 _WORTH_A_THREAD = 1 << 20
 _MOST_THREADS = 4
 

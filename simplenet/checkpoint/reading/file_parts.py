@@ -1,5 +1,6 @@
 """The numbers of a storage, from a file into memory: read in place, checked against their CRC, several at a time."""
 
+import io
 import os
 import zlib
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import torch
 
 from simplenet.checkpoint.reading.refusal import EndsTooEarly, WrongChecksum
 
-_CHUNK = 1 << 20  # bytes: the CRC is computed while they are in the processor's cache
+_CHUNK = 1 << 18  # bytes: the CRC is computed while they are in the processor's cache
 _WORTH_A_THREAD = 1 << 20
 _MOST_THREADS = 4
 
@@ -42,7 +43,7 @@ class Reader:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
-        self.descriptor = _descriptor(stream)
+        self.descriptor = descriptor_of(stream)
         self.pool: ThreadPoolExecutor | None = None
         self.running: list[Future[None]] = []
 
@@ -104,12 +105,13 @@ class Reader:
         return into(part)
 
 
-def _descriptor(stream: IO[bytes]) -> int | None:
-    """The number of the open file, if the stream is one and the system reads from any position."""
-    try:
-        return stream.fileno() if hasattr(os, "preadv") else None
-    except (OSError, AttributeError):
-        return None
+def descriptor_of(stream: IO[bytes]) -> int | None:
+    """The number of the open file, if the stream is one and the system reads from any position of it.
+
+    The number of another kind of stream (of gzip, say) is that of a file with other bytes in it.
+    """
+    raw = stream.raw if isinstance(stream, (io.BufferedReader, io.BufferedRandom)) else stream
+    return raw.fileno() if isinstance(raw, io.FileIO) and hasattr(os, "preadv") else None
 
 
 def _processors() -> int:

@@ -121,7 +121,7 @@ def _from_type(builder: Builder, args: tuple[Any, ...]) -> torch.Tensor:
     return made
 
 
-def _sparse(builder: Builder, args: tuple[Any, ...]) -> torch.Tensor:
+def _sparse(builder: Builder, args: tuple[Any, ...]) -> Any:
     """Layout and data; the indices are validated when their numbers have been read."""
     if len(args) != 2 or type(args[1]) is not tuple:
         raise Unfit
@@ -135,7 +135,7 @@ def _sparse(builder: Builder, args: tuple[Any, ...]) -> torch.Tensor:
     raise Unfit
 
 
-def _coordinates(builder: Builder, indices: Any, values: Any, size: Any, coalesced: Any = None) -> torch.Tensor:
+def _coordinates(builder: Builder, indices: Any, values: Any, size: Any, coalesced: Any = None) -> Any:
     _require_sparse_parts(size, indices, values)
     if coalesced is not None and type(coalesced) is not bool:
         raise Unfit

@@ -61,7 +61,7 @@ def read_torch_zip(stream: IO[bytes], device: torch.device, source: str, mapped:
         {'bias': tensor([0., 0.]), 'epoch': 3}
     """
     with one_line(source):
-        return _read_zip(stream, device, Limits.of(size_of(stream)), mapped is not None)
+        return _read_zip(stream, device, Limits.of(size_of(stream)), mapped)
 
 
 def read_pickle(stream: IO[bytes], device: torch.device, source: str) -> Any:
@@ -98,7 +98,7 @@ class _FileBuilder(Builder):
             raise Refused("pickle: expected a file inside a file a few times at most, found more")
         limits, stream = self.limits.inside(len(data)), io.BytesIO(data)
         found = (
-            _read_zip(stream, self.device, limits, False)
+            _read_zip(stream, self.device, limits, None)
             if data[:4] == _ZIP
             else _read_pickle(stream, self.device, limits)
         )
@@ -112,7 +112,7 @@ class _FileBuilder(Builder):
             check()
 
 
-def _read_zip(stream: IO[bytes], device: torch.device, limits: Limits, mapped: bool) -> Any:
+def _read_zip(stream: IO[bytes], device: torch.device, limits: Limits, mapped: Path | None) -> Any:
     file = TorchZip(stream, device, limits, mapped)
     with contextlib.closing(file.reader):
         builder = _FileBuilder(device, limits, file.persistent)

@@ -1,14 +1,16 @@
 """The zip that torch.save writes: a pickle in `<root>/data.pkl` and each storage in `<root>/data/<key>`."""
 
+import contextlib
 import mmap
 import sys
 import zipfile
+from pathlib import Path
 from struct import Struct
 from typing import IO, Any
 
 import torch
 
-from simplenet.checkpoint.reading.file_parts import Reader, memory
+from simplenet.checkpoint.reading.file_parts import Reader, descriptor_of, memory
 from simplenet.checkpoint.reading.limits import Limits
 from simplenet.checkpoint.reading.refusal import EndsTooEarly, Refused
 from simplenet.checkpoint.reading.tensors import Storage, StorageType
@@ -29,13 +31,13 @@ class TorchZip:
         stream: the file.
         device: where storages go.
         limits: what reading may allocate.
-        mapped: leave the numbers in the file, in pages that are copied when they are written to.
+        mapped: the file's path, to leave the numbers in it, in pages that are copied when they are written to.
 
     Raises:
         Refused: the zip holds no pickle of torch.save's.
     """
 
-    def __init__(self, stream: IO[bytes], device: torch.device, limits: Limits, mapped: bool) -> None:
+    def __init__(self, stream: IO[bytes], device: torch.device, limits: Limits, mapped: Path | None) -> None:
         self.archive = zipfile.ZipFile(stream)
         self.reader = Reader(stream)
         self.device = device
@@ -46,7 +48,7 @@ class TorchZip:
         self.root = root_of(list(self.entries))
         self.swapped = self._is_swapped()
         self.loaded: dict[str, torch.UntypedStorage] = {}
-        self.map = _map(stream) if mapped else None
+        self.map = None if mapped is None else _map(stream, mapped)
 
     def pickle(self) -> bytes:
         """The bytes of `data.pkl`."""
@@ -176,5 +178,11 @@ def root_of(names: list[str]) -> str:
     return roots[0]
 
 
-def _map(stream: IO[bytes]) -> torch.UntypedStorage:
-    return torch.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.uint8).untyped_storage()
+def _map(stream: IO[bytes], path: Path) -> torch.UntypedStorage:
+    """The file's pages; those of the stream, whatever has replaced the file at the path since."""
+    with contextlib.ExitStack() as stack:
+        number = descriptor_of(stream)
+        if number is None:
+            number = stack.enter_context(path.open("rb")).fileno()
+        pages = mmap.mmap(number, 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(pages, dtype=torch.uint8).untyped_storage()

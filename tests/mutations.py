@@ -1,0 +1,242 @@
+"""Damaged files, thousands of them, through a reader in one subprocess; `scripts/fuzz` runs it.
+
+Each is a small valid checkpoint that was changed at random, or whose pickle was changed inside a zip that is valid
+again. A reader may read it or refuse it with a SimpleNetError; a traceback, a hang or too much memory is a failure.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import pickle
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+READER = "simplenet.checkpoint.file:read_checkpoint"  # takes a path
+SEED = 20240607
+COUNT = 50_000
+MEMORY = 4 << 30  # bytes above what the process takes before it reads
+TIME_S = 60  # for one file; far beyond what a slow machine needs
+REPORT_EVERY = 100
+_PAGE = resource.getpagesize()
+
+
+@dataclass
+class Result:
+    """What became of the files: how many by outcome, the peak memory in bytes, and what failed."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    peak: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def read_directly(path: Path) -> Any:
+    """The reader of any pickle, by itself: no check of what the file is for."""
+    import torch
+
+    from simplenet.checkpoint.reading import read_pickle, read_torch_zip
+
+    with path.open("rb") as stream:
+        if stream.read(4) == b"PK\x03\x04":
+            return read_torch_zip(stream, torch.device("cpu"), path.name, path if path.stat().st_size % 2 else None)
+        return read_pickle(stream, torch.device("cpu"), path.name)
+
+
+def seeds() -> list[bytes]:
+    """Small valid files of every form."""
+    import numpy as np
+    import torch
+
+    from simplenet.checkpoint.file import write_checkpoint
+
+    weights = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.ones(2, dtype=torch.bfloat16)}
+    checkpoint = {"model_state_dict": weights, "model_config": {"input_size": 3}, "epoch": 7, "text": "ünï", "b": b"\0"}
+    everything = checkpoint | {
+        "sparse": torch.sparse_coo_tensor([[0, 2]], [1.0, 2.0], (3,), check_invariants=True),
+        "array": np.arange(4.0),
+        "options": argparse.Namespace(lr=0.1, sizes=[1, 2], nested={"a": (1, 2.5, None)}),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "network": torch.nn.Linear(2, 1),
+    }
+    files = []
+    for value in (checkpoint, everything):
+        for arguments in ({}, {"pickle_protocol": 4}, {"_use_new_zipfile_serialization": False}):
+            buffer = io.BytesIO()
+            torch.save(value, buffer, **arguments)
+            files.append(buffer.getvalue())
+        files.extend(pickle.dumps(value, protocol) for protocol in (0, 2, 4, 5))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seed.safetensors"
+        write_checkpoint({key: checkpoint[key] for key in ("model_state_dict", "model_config")}, path)
+        files.append(path.read_bytes())
+    return files
+
+
+def mutated(number: int, files: list[bytes], seed: int = SEED) -> bytes:
+    """File `number` of a run with this seed, always the same."""
+    chance = random.Random(f"{seed}-{number}")
+    data = chance.choice(files)
+    if data[:2] == b"PK" and chance.random() < 0.7:
+        return _with_pickle(data, lambda inner: _damaged(inner, files, chance))
+    return _damaged(data, files, chance)
+
+
+def _with_pickle(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The zip with another data.pkl, its checksums right."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            new.writestr(entry.filename, change(content) if entry.filename.endswith("data.pkl") else content)
+    return buffer.getvalue()
+
+
+def _damaged(data: bytes, files: list[bytes], chance: random.Random) -> bytes:
+    for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
+        at = chance.randrange(len(data) + 1)
+        end = min(len(data), at + chance.choice((1, 1, 2, 4, 8, 32)))
+        match chance.randrange(8):
+            case 0:
+                data = data[:at]
+            case 1 | 2:
+                flipped = bytes(byte ^ (1 << chance.randrange(8)) for byte in data[at:end])
+                data = data[:at] + flipped + data[end:]
+            case 3:
+                data = data[:at] + chance.randbytes(end - at) + data[at:]
+            case 4:
+                data = data[:at] + data[end:]
+            case 5:
+                other = chance.choice(files)
+                start = chance.randrange(len(other))
+                data = data[:at] + other[start : start + chance.choice((4, 16, 64))] + data[end:]
+            case 6:
+                data = data[:at] + bytes([chance.choice(b"\x00\xff\x7f.(RbQ20huset)\x81\x93")]) + data[at + 1 :]
+            case 7:
+                data = data[:end] + data[at:end] * chance.choice((1, 2, 50)) + data[end:]
+    return data
+
+
+class TookTooLongError(Exception):
+    """One file took longer than `TIME_S`."""
+
+
+def _alarm(number: int, frame: FrameType | None) -> None:
+    raise TookTooLongError(f"took longer than {TIME_S} s")
+
+
+def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
+    """In the subprocess: read the files and report on stdout, one line of JSON for each hundred."""
+    from simplenet.errors import SimpleNetError
+
+    files = seeds()
+    module, name = reader.split(":")
+    read = getattr(importlib.import_module(module), name)
+    for data in files:
+        (folder / "file").write_bytes(data)
+        with contextlib.suppress(SimpleNetError):
+            read(folder / "file")
+    baseline = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE if Path("/proc/self/statm").exists() else 0
+    resource.setrlimit(resource.RLIMIT_AS, (baseline + MEMORY, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGALRM, _alarm)
+    outcomes: Counter[str] = Counter()
+    for number in range(start, start + count):
+        path = folder / "file"
+        path.write_bytes(mutated(number, files, seed))
+        failure = None
+        signal.alarm(TIME_S)
+        try:
+            read(path)
+            outcomes["read"] += 1
+        except SimpleNetError as error:
+            outcomes[f"refused: {type(error).__name__}"] += 1
+            if "\n" in str(error) or len(str(error)) > 1000:
+                failure = f"a message of more than one line: {error!r}"
+        except BaseException:  # whatever it is, it should have been one line
+            outcomes["a traceback"] += 1
+            failure = traceback.format_exc()
+        finally:
+            signal.alarm(0)
+        if failure is not None or (number - start) % REPORT_EVERY == REPORT_EVERY - 1 or number == start + count - 1:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            if failure is not None:
+                kept = Path(tempfile.gettempdir()) / f"simplenet-fuzz-{number}"
+                failure = f"{shutil.copy(path, kept)}: {failure}"
+            line = {"number": number, "outcomes": outcomes, "peak": peak, "failure": failure}
+            print(json.dumps(line), flush=True)
+
+
+def run(count: int, reader: str = READER, start: int = 0, seed: int = SEED) -> Iterator[tuple[int, Result]]:
+    """Read `count` files; after every hundred, how many were read and what became of them."""
+    result = Result()
+    done = start
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
+        command = [sys.executable, "-W", "ignore", __file__, "--work", folder, "--count", str(count)]
+        command += ["--reader", reader, "--start", str(start), "--seed", str(seed)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                report = json.loads(line)
+                result.outcomes, result.peak = Counter(report["outcomes"]), report["peak"]
+                done = report["number"] + 1
+                if report["failure"]:
+                    result.failures.append(f"file {report['number']}: {report['failure']}")
+                yield done - start, result
+        errors.seek(0)
+        if process.returncode != 0 or done != start + count:
+            output = errors.read().decode(errors="replace")[-2000:]
+            result.failures.append(f"the reader ended with {process.returncode} after file {done - 1}: {output}")
+            yield done - start, result
+
+
+def show(count: int, reader: str, start: int, seed: int) -> int:
+    """Run with a progress bar, print what became of the files, and give the exit code."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    result = Result()
+    with Progress(console=console) as progress:
+        task = progress.add_task(f"fuzz {reader}", total=count)
+        for done, newest in run(count, reader, start, seed):
+            progress.update(task, completed=done)
+            result = newest
+    for outcome, number in result.outcomes.most_common():
+        print(f"{number:8d}  {outcome}")
+    print(f"{result.peak / 1e6:8.0f}  MB of memory at most")
+    for failure in result.failures[:5]:
+        print(f"\n{failure}")
+    if result.failures:
+        print(f"\n{len(result.failures)} failures; the files are kept")
+    return 1 if result.failures else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=COUNT, help="how many files")
+    parser.add_argument("--reader", default=READER, help="module:function that takes a path")
+    parser.add_argument("--start", type=int, default=0, help="the number of the first file")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.reader, options.start, options.count, options.seed, options.work)
+        return 0
+    return show(options.count, options.reader, options.start, options.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def create_archive(
     model_file: PathLike | None = None,
     model_class: str | None = None,
     force: bool = False,
+    input_shape: Sequence[int] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    output: str | None = None,
+    model_config: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Pack a checkpoint into `<export_path>/<model_name>.mar`.
 
@@ -67,6 +73,11 @@ def create_archive(
         model_file: a Python module with the user's own network.
         model_class: the class in it; by default the checkpoint's `architecture`.
         force: replace an existing archive.
+        input_shape: as for `save_for_inference`; replaces what the checkpoint says, in the archive alone.
+        preprocessing: likewise; its entries replace those of the same name.
+        output: likewise.
+        model_config: the constructor's arguments; replaces the checkpoint's.
+        say: called with what the archive has that the checkpoint has not, in one line, if anything.
 
     Returns:
         The path of the archive.
@@ -74,6 +85,7 @@ def create_archive(
     Raises:
         ArchiveError: the archive exists, cannot be built or does not load.
         CheckpointError: the checkpoint is refused.
+        ConfigError: an argument is impossible.
 
     Example:
         >>> from simplenet import SimpleNet, save_for_inference
@@ -90,11 +102,16 @@ def create_archive(
     if target.exists() and not force:
         raise ArchiveError(f"{target}: exists already; give --force to replace it")
     settings = read_profile(profile)
-    contents = _verified_contents(Path(checkpoint), model_file, model_class, settings)
+    stated = {"input_shape": input_shape, "preprocessing": preprocessing, "output": output}
+    contents, changes = _verified_contents(
+        Path(checkpoint), model_file, model_class, settings, model_config=model_config, **stated
+    )
+    if changes and say is not None:
+        say(f"{checkpoint}: {'; '.join(changes)}")
     # TorchServe's archiver deletes and reuses <tmp>/<model name>, so it gets its own temporary directory.
     with tempfile.TemporaryDirectory(prefix="simplenet-archive-") as scratch:
         stage = Path(scratch)
-        _stage_files(stage, Path(checkpoint), contents, settings, model_file)
+        _stage_files(stage, None if changes else Path(checkpoint), contents, settings, model_file)
         packed = _run_archiver(stage, model_name, version, Path(model_file).name if model_file else None)
         _try_loading(packed, stage / "trial")
         _place(packed, target, force)
@@ -102,17 +119,34 @@ def create_archive(
 
 
 def _verified_contents(
-    checkpoint: Path, model_file: PathLike | None, model_class: str | None, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """Read the checkpoint and rebuild its network as a worker would; the class name is added to `settings`."""
+    checkpoint: Path,
+    model_file: PathLike | None,
+    model_class: str | None,
+    settings: dict[str, Any],
+    *,
+    model_config: Mapping[str, Any] | None,
+    **stated: Any,
+) -> tuple[dict[str, Any], list[str]]:
+    """Read the checkpoint and rebuild its network as a worker would; the class name is added to `settings`.
+
+    Returns:
+        The checkpoint with what is `stated`, and what that changed.
+    """
     from simplenet.checkpoint.file import read_checkpoint
     from simplenet.checkpoint.keys import MODEL_CONFIG
     from simplenet.checkpoint.load import restore
+    from simplenet.checkpoint.served import restated
+    from simplenet.model import ARCHITECTURE
 
     contents = read_checkpoint(checkpoint)
+    changes: list[str] = []
     network = None
+    if model_config is not None and isinstance(stored := contents.get(MODEL_CONFIG), dict):
+        named = {ARCHITECTURE: stored[ARCHITECTURE]} if ARCHITECTURE in stored else {}
+        if (wanted := {**named, **model_config}) != stored:
+            contents[MODEL_CONFIG] = wanted
+            changes.append(f"model_config {wanted} instead of {stored}")
     if model_file is not None:
-        from simplenet.model import ARCHITECTURE
         from simplenet.model_file import load_network
 
         config = contents.get(MODEL_CONFIG)
@@ -121,14 +155,22 @@ def _verified_contents(
         settings["handler"] = {**(settings.get("handler") or {}), "model_class": class_name}
     elif model_class is not None:
         raise ArchiveError("--model-class: expected --model-file with it, found none")
-    restore(contents, "cpu", str(checkpoint), network)
-    return contents
+    model = restore(contents, "cpu", str(checkpoint), network)
+    contents, restatements = restated(contents, model, str(checkpoint), **stated)
+    return contents, [*changes, *restatements]
 
 
 def _stage_files(
-    stage: Path, checkpoint: Path, contents: dict[str, Any], settings: dict[str, Any], model_file: PathLike | None
+    stage: Path,
+    checkpoint: Path | None,
+    contents: dict[str, Any],
+    settings: dict[str, Any],
+    model_file: PathLike | None,
 ) -> None:
-    """Lay out all files of the archive, under names that are the same for every user."""
+    """Lay out all files of the archive, under names that are the same for every user.
+
+    `checkpoint` is the file that holds the contents, if one does.
+    """
     from simplenet.checkpoint.file import is_torch_file, write_checkpoint
     from simplenet.checkpoint.keys import CLASSES
 
@@ -136,9 +178,9 @@ def _stage_files(
     shutil.copytree(_LIBRARY, extra / "simplenet", ignore=shutil.ignore_patterns(*_NOT_CARRIED))
     if labels := contents.get(CLASSES):
         (extra / LABELS_FILE).write_bytes(orjson.dumps({str(i): label for i, label in enumerate(labels)}))
-    if is_torch_file(checkpoint):
+    if checkpoint is not None and is_torch_file(checkpoint):
         shutil.copyfile(checkpoint, stage / CHECKPOINT_FILE)
-    else:  # a .safetensors, which a stock TorchServe cannot read, or another archive
+    else:  # restated, a .safetensors, which a stock TorchServe cannot read, or another archive
         write_checkpoint(contents, stage / CHECKPOINT_FILE)
     shutil.copyfile(resource(f"handlers/{HANDLER}"), stage / HANDLER)
     (stage / MODEL_CONFIG_FILE).write_text(yaml.safe_dump(settings))

@@ -19,14 +19,13 @@ from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, GOLDEN, MODEL_CONFIG
 from simplenet.checkpoint.lineage import remember_origin
 from simplenet.checkpoint.rebuild import rebuild, unfilled_model
+from simplenet.checkpoint.served import replay
 from simplenet.checkpoint.state_dict import load_matching, load_weights
 from simplenet.checkpoint.verify import verified_parts
 from simplenet.checkpoint.weights import Weights, read_weights
 from simplenet.errors import ConfigError, NotACheckpointError
-from simplenet.golden import verify_golden
 from simplenet.model import build_model
 from simplenet.paths import PathLike
-from simplenet.preprocessing import InputSpec, output_of
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ def restore(
     model = rebuild(config, state_dict, source, network)
     model.to(device).eval()
     (golden,) = required_entries(checkpoint, source, GOLDEN)
-    verify_golden(model, golden, source, InputSpec.from_checkpoint(checkpoint, source), output_of(checkpoint, source))
+    replay(model, checkpoint, source)
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     remember_origin(model, metadata)
     return model

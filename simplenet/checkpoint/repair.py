@@ -23,11 +23,10 @@ from simplenet.checkpoint.keys import (
 from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.safetensors_file import SUFFIX
 from simplenet.checkpoint.save import inference_checkpoint
+from simplenet.checkpoint.served import replay
 from simplenet.checkpoint.weights import Weights, read_weights
 from simplenet.errors import CheckpointError, ConfigError
-from simplenet.golden import verify_golden
 from simplenet.paths import PathLike
-from simplenet.preprocessing import InputSpec, output_of
 
 REPAIRS = "repairs"  # the key of the metadata that lists the repairs
 _TRAINING_STATE = (OPTIMIZER_STATE_DICT, SCHEDULER_STATE_DICT, SCALER_STATE_DICT, EPOCH, LOSS, RNG_STATE)
@@ -70,8 +69,7 @@ def repair(source: PathLike, target: PathLike, model_config: Mapping[str, Any] |
     contents = weights.checkpoint
     golden = contents.get(GOLDEN)
     if golden is not None:
-        spec, output = InputSpec.from_checkpoint(contents, weights.source), output_of(contents, weights.source)
-        verify_golden(model, golden, weights.source, spec, output)
+        replay(model, contents, weights.source)
     kept = _training_state(weights, Path(target))
     repairs = _repairs(weights, config, kept, Path(source), Path(target))
     earlier = weights.metadata.get(REPAIRS)

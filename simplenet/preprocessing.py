@@ -78,16 +78,17 @@ class InputSpec:
         mean, std = (
             _numbers(preprocessing.get(name, default), name) for name, default in (("mean", 0.0), ("std", 1.0))
         )
-        if scale == 0 or min(std) <= 0:
-            wrong = "scale" if scale == 0 else "std"
-            raise ConfigError(f"preprocessing: {wrong}: expected a number above 0, found {preprocessing[wrong]}")
-        length = max(len(mean), len(std))
+        if scale == 0:
+            raise ConfigError("preprocessing: scale: expected another number than 0, found 0")
+        if min(std) <= 0:
+            raise ConfigError(f"preprocessing: std: expected numbers above 0, found {min(std):g}")
         for name, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, length) or (length > 1 and (shape is None or shape[0] != length)):
+            if len(values) not in (1, shape[0] if shape else 1):
                 channels = f"or {shape[0]} (the first axis of input_shape)" if shape else "(there is no input_shape)"
                 raise ConfigError(f"preprocessing: {name}: expected 1 number {channels}, found {len(values)}")
         if set(mean) == {0.0} and set(std) == {1.0}:
             return cls(shape, scale)
+        length = max(len(mean), len(std))
         return cls(shape, scale, *(values * (length // len(values)) for values in (mean, std)))
 
     @classmethod
@@ -158,16 +159,23 @@ class InputSpec:
 PLAIN = InputSpec()
 
 
-def output_of(checkpoint: Mapping[str, Any], source: str) -> str:
-    """What a checkpoint says that its network's outputs are: one of OUTPUTS, logits if it says nothing.
+def stated_output(checkpoint: Mapping[str, Any], source: str) -> str | None:
+    """What a checkpoint says that its network's outputs are: one of OUTPUTS, or None if it says nothing.
 
     Raises:
         NotACheckpointError: it says something else.
     """
-    output = checkpoint.get(OUTPUT, LOGITS)
+    if OUTPUT not in checkpoint:
+        return None
+    output = checkpoint[OUTPUT]
     if not isinstance(output, str) or output not in OUTPUTS:
         raise NotACheckpointError(f"{source}: output: expected one of {quoted(OUTPUTS)}, found {output!r}")
     return output
+
+
+def output_of(checkpoint: Mapping[str, Any], source: str) -> str:
+    """The same, with logits for a checkpoint that says nothing."""
+    return stated_output(checkpoint, source) or LOGITS
 
 
 def probabilities(outputs: torch.Tensor, output: str) -> torch.Tensor:

@@ -7,6 +7,7 @@ from torch import nn
 from simplenet.errors import CheckpointError, GoldenMismatchError, NotACheckpointError
 from simplenet.golden import make_golden, random_rows, verify_golden
 from simplenet.model import SimpleNet
+from simplenet.preprocessing import LOG_PROBABILITIES, PROBABILITIES, InputSpec
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -62,3 +63,61 @@ def test_golden_samples_of_the_wrong_form_are_refused(golden, kind):
         verify_golden(SimpleNet(4, 8, 3), golden, "file")
     assert str(caught.value).startswith("file: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+STEPS = {"mean": 0.1307, "std": 0.3081}
+
+
+def convolution() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 3), nn.LogSoftmax(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_raw_rows_are_recorded_and_replayed_through_the_preprocessing(dtype):
+    spec, rows = InputSpec.of((1, 8, 8), STEPS), random_rows(64)
+    model = convolution().to(dtype)
+    golden = make_golden(model, rows, spec)
+    assert torch.equal(golden["inputs"], rows)
+    expected = model(((rows - 0.1307) / 0.3081).reshape(-1, 1, 8, 8).to(dtype)).float()
+    torch.testing.assert_close(golden["logits"], expected)
+    assert verify_golden(model, golden, "file", spec, LOG_PROBABILITIES) == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        InputSpec.of((1, 8, 8), {**STEPS, "mean": 0.1}),
+        InputSpec.of((1, 8, 8), {**STEPS, "std": 0.3}),
+        InputSpec.of((1, 8, 8), {**STEPS, "scale": 255}),
+        InputSpec.of((1, 8, 8)),
+        InputSpec.of((8, 8, 1), STEPS),
+        InputSpec.of((1, 8, 9), STEPS),
+        InputSpec.of(None, STEPS),
+    ],
+    ids=str,
+)
+def test_a_changed_preprocessing_or_shape_is_found(changed):
+    spec, model = InputSpec.of((1, 8, 8), STEPS), convolution()
+    golden = make_golden(model, random_rows(64), spec)
+    with pytest.raises(GoldenMismatchError) as caught:
+        verify_golden(model, golden, "file", changed, LOG_PROBABILITIES)
+    assert str(caught.value).startswith("file: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_changed_output_is_found():
+    spec, model = InputSpec.of((1, 8, 8)), convolution()
+    golden = make_golden(model, random_rows(64), spec)
+    with pytest.raises(GoldenMismatchError, match="stated as probabilities, found log_probabilities"):
+        verify_golden(model, golden, "file", spec, PROBABILITIES)
+
+
+def test_a_network_for_other_rows_is_told_to_name_the_shape():
+    with pytest.raises(CheckpointError, match=r"cannot predict rows of shape \(8, 64\).*as input_shape"):
+        make_golden(convolution(), random_rows(64))
+
+
+def test_outputs_that_are_not_one_row_per_sample_are_not_recorded():
+    with pytest.raises(CheckpointError, match=r"expected outputs of shape \(8, num_classes\), found \(8, 2, 2\)"):
+        make_golden(nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2))), random_rows(4))

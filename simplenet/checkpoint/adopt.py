@@ -22,9 +22,10 @@ from simplenet.checkpoint.keys import (
 )
 from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.save import inference_checkpoint
+from simplenet.checkpoint.served import replay
 from simplenet.checkpoint.weights import Weights, require_simplenet, weights_in
 from simplenet.errors import CheckpointError, ConfigError, NotACheckpointError, SimpleNetError
-from simplenet.golden import GOLDEN_SAMPLES, random_rows, verify_golden
+from simplenet.golden import GOLDEN_SAMPLES, random_rows
 from simplenet.model import (
     ARCHITECTURE,
     DEFAULT_ARCHITECTURE,
@@ -34,7 +35,7 @@ from simplenet.model import (
     is_foreign,
     registered,
 )
-from simplenet.preprocessing import LOGITS, InputSpec, output_of
+from simplenet.preprocessing import InputSpec, output_of
 from simplenet.text import quoted, shortened
 
 REPAIRS = "repairs"  # the key of the metadata that lists what was done
@@ -215,8 +216,7 @@ def _golden_inputs(
     """Rows to record: the stored ones, if the network still agrees with their logits, else random ones."""
     golden = weights.checkpoint.get(GOLDEN)
     if isinstance(golden, Mapping) and isinstance(golden.get("inputs"), torch.Tensor) and not given.restates_input:
-        spec = InputSpec.of(stored.get(INPUT_SHAPE), stored.get(PREPROCESSING))
-        verify_golden(model, golden, weights.source, spec, stored.get(OUTPUT, LOGITS))
+        replay(model, {**stored, GOLDEN: golden, METADATA: weights.metadata}, weights.source)
         return golden["inputs"], ""
     if shape := given.input_shape or stored.get(INPUT_SHAPE):
         size = math.prod(shape)

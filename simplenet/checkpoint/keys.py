@@ -30,3 +30,4 @@ TIMESTAMP = "timestamp"
 PYTORCH_VERSION = "pytorch_version"
 PARENT_HASH = "parent_hash"
 CERTIFICATE = "certificate"
+SERVED_HASH = "served_hash"  # over INPUT_SHAPE, PREPROCESSING and OUTPUT, if there are any

@@ -22,15 +22,13 @@ from simplenet.checkpoint.file import read_contents
 from simplenet.checkpoint.keys import CLASSES, GOLDEN
 from simplenet.checkpoint.lineage import remember_origin
 from simplenet.checkpoint.rebuild import rebuild, unfilled_model
-from simplenet.checkpoint.restate import restated
+from simplenet.checkpoint.served import replay, restated
 from simplenet.checkpoint.state_dict import LoadReport, load_matching, load_weights
 from simplenet.checkpoint.verify import verified_parts
 from simplenet.checkpoint.weights import Weights, is_whole, weights_in
 from simplenet.errors import ConfigError, KeyMismatchError, NotACheckpointError
-from simplenet.golden import verify_golden
 from simplenet.model import build_model
 from simplenet.paths import PathLike
-from simplenet.preprocessing import InputSpec, output_of
 from simplenet.text import quoted
 
 logger = logging.getLogger(__name__)
@@ -182,7 +180,7 @@ def restore(
     model = rebuild(config, state_dict, source, network)
     model.to(device).eval()
     (golden,) = required_entries(checkpoint, source, GOLDEN)
-    verify_golden(model, golden, source, InputSpec.from_checkpoint(checkpoint, source), output_of(checkpoint, source))
+    replay(model, checkpoint, source)
     _check_classes(checkpoint.get(CLASSES), golden["logits"].shape[1], source)
     remember_origin(model, metadata)
     return model

@@ -18,18 +18,18 @@ from simplenet.checkpoint.keys import (
     METADATA,
     MODEL_CONFIG,
     MODEL_STATE_DICT,
-    OUTPUT,
     PARENT_HASH,
     PYTORCH_VERSION,
     TIMESTAMP,
 )
 from simplenet.checkpoint.lineage import origin_of
+from simplenet.checkpoint.served import served_entries, with_served_hash
 from simplenet.content_hash import content_hash
 from simplenet.errors import CheckpointError, ConfigError
-from simplenet.golden import make_golden, random_rows
+from simplenet.golden import random_rows
 from simplenet.model import ARCHITECTURE, SimpleNet, bare_network, model_config_of
 from simplenet.paths import PathLike
-from simplenet.preprocessing import LOGITS, InputSpec, check_output, detect_output
+from simplenet.preprocessing import InputSpec
 
 
 def save_for_inference(
@@ -122,7 +122,7 @@ def inference_checkpoint(
         MODEL_CONFIG: plain_data(config, "model_config"),
         METADATA: {
             **({PARENT_HASH: parent_hash} if parent_hash not in (None, own_hash) else {}),
-            **plain_data(dict(metadata or {}), "metadata"),
+            **with_served_hash(plain_data(dict(metadata or {}), "metadata"), served),
             FORMAT_VERSION: CURRENT_FORMAT,
             TIMESTAMP: datetime.now(timezone.utc).isoformat(timespec="seconds"),
             PYTORCH_VERSION: str(torch.__version__),
@@ -131,29 +131,6 @@ def inference_checkpoint(
         **served,
         **labels,
     }
-
-
-def served_entries(
-    model: nn.Module, golden_inputs: torch.Tensor, spec: InputSpec, output: str | None = None
-) -> dict[str, Any]:
-    """The entries that say how the network is served: golden samples, input shape, preprocessing, output.
-
-    Args:
-        model: the network.
-        golden_inputs: `(samples, input_size)` float, before preprocessing.
-        spec: how rows become the network's input.
-        output: what it returns; by default what the golden outputs plainly are.
-
-    Raises:
-        CheckpointError: the network cannot predict the rows, or not what `output` says.
-        ConfigError: `output` is not a word for outputs.
-    """
-    golden = make_golden(model, golden_inputs.flatten(1), spec)
-    dtype = next(model.parameters()).dtype
-    if output is None:
-        output, _ = detect_output(golden["logits"], dtype)
-    check_output(golden["logits"], output, type(model).__name__, dtype)
-    return {GOLDEN: golden, **spec.entries(), **({} if output == LOGITS else {OUTPUT: output})}
 
 
 def _labels(classes: Sequence[str], expected: int) -> list[str]:

@@ -10,12 +10,11 @@ import torch
 from simplenet.checkpoint.entries import required_entries
 from simplenet.checkpoint.keys import CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
 from simplenet.checkpoint.rebuild import rebuild
+from simplenet.checkpoint.served import replay
 from simplenet.checkpoint.weights import Weights, weights_in
 from simplenet.content_hash import verify_hash
 from simplenet.errors import NotACheckpointError
-from simplenet.golden import verify_golden
 from simplenet.model import is_foreign
-from simplenet.preprocessing import InputSpec, output_of
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,5 @@ def _replay(weights: Weights, model_file: str | None) -> Replay:
     golden = weights.checkpoint.get(GOLDEN)
     if golden is None:
         return Replay(skipped="none")
-    spec = InputSpec.from_checkpoint(weights.checkpoint, weights.source)
-    difference = verify_golden(model, golden, weights.source, spec, output_of(weights.checkpoint, weights.source))
+    difference = replay(model, weights.checkpoint, weights.source)
     return Replay(len(golden["inputs"]), difference)

@@ -9,6 +9,8 @@ import orjson
 import pytest
 import torch
 import yaml
+from own_networks import MNIST_NET, MNIST_SHAPE, written
+from typer.testing import CliRunner
 
 import simplenet
 from simplenet.archive import create_archive, read_archive
@@ -16,13 +18,16 @@ from simplenet.archive.create import _TRIAL
 from simplenet.archive.profile import with_profile
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
+from simplenet.cli.app import app
 from simplenet.errors import ArchiveError, CheckpointNotFoundError
 from simplenet.inspection import describe
 from simplenet.model import SimpleNet
+from simplenet.server.model_store import sample_request
 
 LIBRARY = Path(simplenet.__file__).parent
 NOT_CARRIED = {"cli", "client", "server", "training"}
 MANIFEST = "MAR-INF/MANIFEST.json"
+CONFIG = {"input_size": 9, "hidden_size": 4, "num_classes": 3}
 
 
 @pytest.fixture
@@ -292,3 +297,60 @@ def test_an_encrypted_or_undecodable_member_is_refused(sample_archive, tmp_path)
         (tmp_path / "c.mar").write_bytes(damaged)
         with pytest.raises(ArchiveError, match="not a model archive made by simplenet archive"):
             read_archive(tmp_path / "c.mar")
+
+
+def test_the_command_packs_the_mnist_network_of_pytorchs_examples(tmp_path, digits):
+    module, network = written(tmp_path, MNIST_NET, "Net")
+    save_for_inference(network(), tmp_path / "mnist_cnn.pt", input_shape=MNIST_SHAPE)
+    before = (tmp_path / "mnist_cnn.pt").read_bytes()
+    command = [
+        *("archive", tmp_path / "mnist_cnn.pt", "--model-file", module, "--model-class", "Net"),
+        *("--input-shape", "1,28,28", "--normalize", "0.1307,0.3081", "--export-path", tmp_path / "store"),
+    ]
+    printed = CliRunner().invoke(app, [str(word) for word in command])
+    assert printed.exit_code == 0, printed.output
+    said, wrote = printed.output.splitlines()
+    assert said.endswith(
+        "preprocessing {'scale': 1.0, 'mean': [0.1307], 'std': [0.3081]} instead of none; golden samples recorded anew"
+    )
+    assert wrote.startswith("wrote ")
+    assert (tmp_path / "mnist_cnn.pt").read_bytes() == before
+    archive = read_archive(tmp_path / "store" / "simplenet.mar")
+    assert archive.checkpoint["output"] == "log_probabilities"
+    assert sample_request(archive, tmp_path)[0] == "image/png"
+    assert create_archive(archive.path, model_name="again", export_path=tmp_path, model_file=module,
+                          model_class="Net", say=pytest.fail).name == "again.mar"  # fmt: skip
+
+
+def test_what_an_archive_adds_to_its_checkpoint_is_said_once_and_nothing_else_is(checkpoint, tmp_path):
+    said = []
+    packed = create_archive(
+        checkpoint, export_path=tmp_path, preprocessing={"scale": 255}, model_config={**CONFIG}, say=said.append
+    )
+    assert len(said) == 1
+    assert said[0].startswith(f"{checkpoint}: preprocessing {{'scale': 255.0")
+    assert read_archive(packed).checkpoint["preprocessing"]["scale"] == 255
+    assert describe(packed).golden.startswith("8 samples agree")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_shape": (3, 3)}, r"SimpleNet: cannot predict rows of shape \(8, 3, 3\)"),
+        ({"input_shape": (0,)}, "input_shape: expected whole numbers above 0"),
+        ({"preprocessing": {"std": -1}}, "preprocessing: std: expected numbers above 0"),
+        ({"output": "probabilities"}, "output: stated as probabilities, found logits"),
+        ({"model_config": {**CONFIG, "hidden_size": 5}}, "expected shape"),
+        ({"model_config": {}}, "model_config: missing field"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made(checkpoint, tmp_path, arguments, message):
+    with pytest.raises(simplenet.SimpleNetError, match=message):
+        create_archive(checkpoint, export_path=tmp_path / "store", **arguments)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_deeper_network_is_packed(tmp_path):
+    save_for_inference(SimpleNet(9, hidden_sizes=(6, 5), num_classes=3), tmp_path / "deep.pt")
+    packed = create_archive(tmp_path / "deep.pt", export_path=tmp_path)
+    assert read_archive(packed).checkpoint["model_config"]["hidden_sizes"] == [6, 5]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import IO
 
-from simplenet.checkpoint.reading.numpy_files import DAMAGED
 from simplenet.checkpoint.reading.kind import (
     COPY_WEIGHTS,
     DOWNLOAD,
@@ -20,6 +19,7 @@ from simplenet.checkpoint.reading.kind import (
 from simplenet.checkpoint.reading.kinds_of_folder import kind_of_folder, merge_shards
 from simplenet.checkpoint.reading.kinds_of_text import kind_of_text
 from simplenet.checkpoint.reading.kinds_of_zip import kind_of_members
+from simplenet.checkpoint.reading.numpy_files import DAMAGED
 from simplenet.paths import PathLike
 
 __all__ = ["Kind", "kind_of", "kind_of_file", "kind_of_stream"]

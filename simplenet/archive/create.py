@@ -140,11 +140,6 @@ def _load(
     from simplenet.checkpoint.load import load_any
 
     network = None
-    if model_config is not None and isinstance(stored := contents.get(MODEL_CONFIG), dict):
-        named = {ARCHITECTURE: stored[ARCHITECTURE]} if ARCHITECTURE in stored else {}
-        if (wanted := {**named, **model_config}) != stored:
-            contents[MODEL_CONFIG] = wanted
-            changes.append(f"model_config {wanted} instead of {stored}")
     if model_file is not None:
         from simplenet.model_file import load_network
 

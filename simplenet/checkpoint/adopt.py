@@ -151,6 +151,8 @@ def _complete(model: nn.Module, config: Mapping[str, Any], weights: Weights, not
             f"{source}: {type(model).__name__} cannot predict rows of shape {rows}: {type(error).__name__}: {error}; "
             "name the shape of one input with --input-shape"
         ) from error
+    if OUTPUT in checkpoint and given.output is None and OUTPUT not in stored:
+        notes.append(f"output: {checkpoint[OUTPUT]}, as the golden outputs show")
     labels, label_notes = _labels(weights, checkpoint[GOLDEN]["logits"].shape[1])
     notes += label_notes
     if given.strict and notes:
@@ -164,8 +166,7 @@ def _simplenet_config(weights: Weights, given: Given) -> tuple[dict[str, Any], l
     shaped, stored = weights.shaped_config, weights.stored_config
     assert shaped is not None
     if given.model_config is not None:
-        ModelConfig.from_dict(given.model_config)
-        return dict(given.model_config), []
+        return ModelConfig.from_dict(given.model_config).to_dict(), _replaced(stored, given.model_config)
     if stored is None:
         value = weights.checkpoint.get(MODEL_CONFIG)
         return shaped, ([] if value is None else [f"model_config: {type(value).__name__} left aside"])
@@ -184,9 +185,10 @@ def _network_config(
     contents: Any, network: Callable[..., nn.Module], source: str, given: Given
 ) -> tuple[dict[str, Any], list[str]]:
     """The constructor's arguments of the user's own network: as given, else as stored, else none."""
-    if given.model_config is not None:
-        return {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}, []
     stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
+    if given.model_config is not None:
+        arguments = {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}
+        return arguments, _replaced(stored, given.model_config)
     reasons: list[str] = []
     candidates: tuple[Any, ...] = (stored, {})
     for config in candidates:
@@ -200,6 +202,13 @@ def _network_config(
         except SimpleNetError as error:
             reasons.append(str(error))
     raise ConfigError(f"{source}: {reasons[0]}; name the constructor's arguments with --model-config '{{…}}'")
+
+
+def _replaced(stored: Any, given: Mapping[str, Any]) -> list[str]:
+    """The line about a stored model_config that the given one replaces."""
+    if stored is None or shortened(stored) == shortened(dict(given)):
+        return []
+    return [f"model_config: {shortened(dict(given))} as given, instead of {shortened(stored)} as stored"]
 
 
 def _registered_network(contents: Any, given: Given) -> Callable[..., nn.Module] | None:

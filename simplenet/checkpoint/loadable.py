@@ -7,9 +7,12 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.state_dict import check_weights
-from simplenet.errors import CheckpointError, ConfigError, KeyMismatchError, ShapeMismatchError
+from simplenet.errors import CheckpointError, ConfigError, GoldenMismatchError, KeyMismatchError, ShapeMismatchError
+from simplenet.golden import verify_golden
 from simplenet.model import ARCHITECTURE, SimpleNet, build_model
+from simplenet.preprocessing import InputSpec
 from simplenet.text import quoted
 
 
@@ -30,15 +33,35 @@ def require_loadable(model: nn.Module, model_config: Mapping[str, Any]) -> None:
         with torch.device("meta"):
             twin = build_model(arguments, network)
     except ConfigError as error:
-        if network is SimpleNet or "does not fit" not in str(error):
-            raise
-        raise ConfigError(f"{error}; it could not be loaded back: pass model_config= with its arguments") from error
+        if network.__module__.startswith("torch."):  # a factory of the user's may build it
+            return
+        raise ConfigError(f"cannot be loaded back: {error}; give its constructor's arguments as model_config") from error
     try:
         check_weights(twin, model.state_dict(), network.__name__)
     except (KeyMismatchError, ShapeMismatchError) as error:
         raise type(error)(f"cannot be loaded back: {error}; {_remedy(model, twin)}") from error
     except CheckpointError:  # of dtypes: the network's own may be narrower
         return
+
+
+def require_same_outputs(
+    model: nn.Module, model_config: Mapping[str, Any], golden: Mapping[str, torch.Tensor], spec: InputSpec
+) -> None:
+    """Check that a SimpleNet rebuilt from these weights computes the same; it does not if its ReLU was replaced.
+
+    Raises:
+        CheckpointError: it computes something else.
+    """
+    if type(model) is not SimpleNet:
+        return
+    twin = rebuild(model_config, model.state_dict(), "SimpleNet")
+    try:
+        verify_golden(twin, golden, "SimpleNet", spec)
+    except GoldenMismatchError as error:
+        raise CheckpointError(
+            "SimpleNet: cannot be loaded back: with these weights it computes something else than this network, in "
+            "which a layer or a hook was replaced; define a class of your own, whose constructor makes it, and save that"
+        ) from error
 
 
 def _remedy(model: nn.Module, twin: nn.Module) -> str:

@@ -23,6 +23,7 @@ from simplenet.checkpoint.keys import (
     TIMESTAMP,
 )
 from simplenet.checkpoint.lineage import origin_of
+from simplenet.checkpoint.loadable import require_loadable, require_same_outputs
 from simplenet.checkpoint.served import served_entries, with_served_hash
 from simplenet.content_hash import content_hash
 from simplenet.errors import CheckpointError, ConfigError
@@ -61,8 +62,8 @@ def save_for_inference(
             outputs plainly are.
 
     Raises:
-        CheckpointError: metadata or classes cannot be stored, the network cannot predict such rows, its logits are NaN,
-            or they cannot be what `output` says.
+        CheckpointError: metadata or classes cannot be stored, the network could not be loaded back or cannot predict
+            such rows, its logits are NaN, or they cannot be what `output` says.
         ConfigError: the network has no model_config and none is given, or an input_shape, preprocessing or output is
             impossible.
 
@@ -112,8 +113,10 @@ def inference_checkpoint(
                 "model_config has no 'input_size' to make golden samples of; pass golden_inputs= or input_shape="
             )
         golden_inputs = random_rows(size)
+    require_loadable(model, config)
     served = served_entries(model, golden_inputs, spec, output)
     golden = served[GOLDEN]
+    require_same_outputs(model, config, golden, spec)
     labels = {} if classes is None else {CLASSES: _labels(classes, golden["logits"].shape[1])}
     state_dict = {name: _compact(tensor) for name, tensor in model.state_dict().items()}
     own_hash, parent_hash = content_hash(state_dict), origin_of(model)

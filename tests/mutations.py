@@ -155,6 +155,7 @@ def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
     outcomes: Counter[str] = Counter()
     for number in range(start, start + count):
         path = folder / "file"
+        path.unlink(missing_ok=True)  # some file systems wait for the disk when a file is overwritten
         path.write_bytes(mutated(number, files, seed))
         failure = None
         signal.alarm(TIME_S)

@@ -142,7 +142,7 @@ def _logits(model: nn.Module, inputs: torch.Tensor, spec: InputSpec) -> torch.Te
 
 @contextmanager
 def _whole_float32(device: torch.device) -> Iterator[None]:
-    """On a GPU, convolutions in all of float32: in TF32, which is the default, sound code would seem to have drifted."""
+    """On a GPU, convolutions in all of float32: in TF32, the default, sound code would seem to have drifted."""
     allowed = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = allowed and device.type != "cuda"
     try:

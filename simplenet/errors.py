@@ -1,7 +1,7 @@
 """Every failure has its own type; each message names the path or field, what was expected and what was found.
 
 SimpleNetError
-├── ConfigError                  a model_config with an unknown, missing or impossible field
+├── ConfigError                  a model_config or preprocessing with an unknown, missing or impossible field
 ├── DataError                    a data set that cannot be read
 ├── CheckpointError
 │   ├── CheckpointNotFoundError  the file does not exist
@@ -11,7 +11,7 @@ SimpleNetError
 │   ├── UnsafeCheckpointError    a pickle that would run code; it was not run
 │   ├── KeyMismatchError         weights missing, or weights the network does not have
 │   ├── ShapeMismatchError       a weight whose shape differs from the network's
-│   ├── HashMismatchError        the weights are not the ones that were saved
+│   ├── HashMismatchError        the weights, or the preprocessing, are not the ones that were saved
 │   └── GoldenMismatchError      the golden samples give different logits
 ├── ArchiveError                 a .mar that cannot be created or read
 ├── StorageError                 an address that cannot be read, written or listed
@@ -49,7 +49,7 @@ class SimpleNetError(Exception):
 
 
 class ConfigError(SimpleNetError):
-    """A model_config has an unknown, missing or impossible field."""
+    """A model_config, a preprocessing or an option has an unknown, missing or impossible value."""
 
 
 class DataError(SimpleNetError):
@@ -89,7 +89,7 @@ class ShapeMismatchError(CheckpointError):
 
 
 class HashMismatchError(CheckpointError):
-    """The weights do not match the content hash in the checkpoint, or the checksum in the file."""
+    """The weights do not match the content hash, the bytes not the checksum, or the preprocessing not its own hash."""
 
 
 class GoldenMismatchError(CheckpointError):

@@ -5,7 +5,8 @@ raw, as requests bring them: the replay goes through the preprocessing too. "Log
 even if those are probabilities.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -132,8 +133,19 @@ def _logits(model: nn.Module, inputs: torch.Tensor, spec: InputSpec) -> torch.Te
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _whole_float32(weight.device):
             logits: torch.Tensor = model(spec.for_network(inputs, weight.device, weight.dtype))
     finally:
         model.train(was_training)
     return logits.float().cpu().clone()
+
+
+@contextmanager
+def _whole_float32(device: torch.device) -> Iterator[None]:
+    """On a GPU, convolutions in all of float32: in TF32, the default, sound code would seem to have drifted."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed and device.type != "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from simplenet.errors import CheckpointError, GoldenMismatchError, NotACheckpointError
-from simplenet.golden import make_golden, random_rows, verify_golden
+from simplenet.golden import _whole_float32, make_golden, random_rows, verify_golden
 from simplenet.model import SimpleNet
 from simplenet.preprocessing import LOG_PROBABILITIES, PROBABILITIES, InputSpec
 
@@ -121,3 +121,17 @@ def test_a_network_for_other_rows_is_told_to_name_the_shape():
 def test_outputs_that_are_not_one_row_per_sample_are_not_recorded():
     with pytest.raises(CheckpointError, match=r"expected outputs of shape \(8, num_classes\), found \(8, 2, 2\)"):
         make_golden(nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (2, 2))), random_rows(4))
+
+
+@pytest.mark.parametrize(("device", "during"), [("cpu", True), ("cuda", False)])
+def test_a_replay_on_a_gpu_is_in_all_of_float32_and_serving_as_before(device, during):
+    with _whole_float32(torch.device(device)):
+        assert torch.backends.cudnn.allow_tf32 is during
+    assert torch.backends.cudnn.allow_tf32 is True
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_convolution_recorded_on_the_cpu_is_replayed_on_a_gpu():
+    spec, model = InputSpec.of((1, 8, 8), STEPS), convolution()
+    golden = make_golden(model, random_rows(64), spec)
+    assert verify_golden(model.cuda(), golden, "file", spec, LOG_PROBABILITIES) < 1e-5

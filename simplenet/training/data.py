@@ -22,6 +22,13 @@ from simplenet.errors import DataError
 
 UNSIGNED_BYTE = 0x08
 SPLITS = {"train": "train", "test": "t10k"}
+# Class names of data sets whose files have only numbers, by the letters of their folder's name.
+KNOWN_CLASSES = {
+    "fashionmnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ def load_data(folder: str | os.PathLike[str], classes: Sequence[str] = (), relab
 
     Args:
         folder: as for `load_split`.
-        classes: the name of each class; 0, 1, 2 … by default.
+        classes: the name of each class; by default those of the data set if the folder is named after Fashion-MNIST,
+            else 0, 1, 2 …
         relabel: a new name for each class of the files. Classes with the same new name become one class.
 
     Raises:
@@ -66,7 +74,7 @@ def load_data(folder: str | os.PathLike[str], classes: Sequence[str] = (), relab
     if rows.shape[1] != test_rows.shape[1]:
         raise DataError(f"{folder}: expected test images of {rows.shape[1]} pixels, found {test_rows.shape[1]}")
     class_count = int(max(labels.max(), test_labels.max())) + 1
-    names = relabel or classes or [str(index) for index in range(class_count)]
+    names = relabel or classes or _known_classes(Path(folder), class_count)
     if len(names) < class_count:
         raise DataError(
             f"classes: expected a label for each of the {class_count} classes in {folder}, found {len(names)}"
@@ -100,6 +108,15 @@ def load_split(folder: str | os.PathLike[str], split: str) -> tuple[torch.Tensor
         raise DataError(f"{folder}: {split}: expected one or more images, found none")
     rows = images.reshape(len(images), -1).astype(np.float32) / 255
     return torch.from_numpy(rows), torch.from_numpy(labels.astype(np.int64))
+
+
+def _known_classes(folder: Path, count: int) -> Sequence[str]:
+    """The names of the classes in a folder such as `fashion-mnist` or `FashionMNIST/raw`; their numbers if unknown."""
+    for part in reversed(folder.resolve().parts[-2:]):
+        names = KNOWN_CLASSES.get("".join(filter(str.isalpha, part.lower())), ())
+        if len(names) == count:
+            return names
+    return [str(index) for index in range(count)]
 
 
 def _find(folder: Path, name: str) -> Path:

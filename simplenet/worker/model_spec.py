@@ -57,4 +57,5 @@ class ModelSpec:
     @cached_property
     def row(self) -> str:
         """How a message describes one row."""
-        return " or ".join([f"{self.input_size} numbers", *("x".join(map(str, shape)) for shape in self.row_shapes)])
+        forms = [f"{self.input_size} numbers", *("x".join(map(str, shape)) for shape in self.row_shapes)]
+        return " or ".join(filter(None, (", ".join(forms[:-1]), forms[-1])))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from simplenet.errors import DataError
-from simplenet.training.data import load_split
+from simplenet.training.data import load_data, load_split
 
 IMAGES = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 4)
 LABELS = np.array([2, 0, 1], np.uint8)
@@ -98,3 +98,23 @@ def test_a_split_without_images_is_refused(folder):
     (folder / LABELS_FILE).write_bytes(idx(LABELS[:0]))
     with pytest.raises(DataError, match="train: expected one or more images, found none"):
         load_split(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "first"),
+    [
+        ("fashion-mnist", 10, "T-shirt/top"),
+        ("FashionMNIST/raw", 10, "T-shirt/top"),
+        ("mnist", 10, "0"),
+        ("fashion-mnist", 3, "0"),
+    ],
+)
+def test_a_folder_named_after_a_known_data_set_names_its_classes(tmp_path, name, classes, first):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    labels = np.arange(classes, dtype=np.uint8)
+    for split in ("train", "t10k"):
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(idx(np.zeros((classes, 2, 2), np.uint8)))
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(idx(labels))
+    assert load_data(folder).classes[0] == first
+    assert load_data(folder, classes=list("abcdefghij")).classes[0] == "a"

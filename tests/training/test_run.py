@@ -13,6 +13,7 @@ from support import COMMAND_TIMEOUT_S
 from simplenet.archive import create_archive
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.errors import CheckpointError, DataError
+from simplenet.inspection import describe
 from simplenet.paths import resource
 from simplenet.training import run as runs
 from simplenet.training.checkpoints import SavePlan
@@ -160,6 +161,24 @@ def test_a_frozen_backbone_from_trained_weights_beats_a_random_one(data, tmp_pat
     gained = transferred.train() - runs.random_backbone(parity, hyperparameters, 64).train()
     assert gained > 0.02
     assert torch.equal(transferred.trainer.model.fc1.weight, backbone)
+
+
+def test_a_deeper_run_is_saved_resumed_and_transferred_with_all_its_layers(data, tmp_path):
+    whole = runs.fresh(data, Hyperparameters(epochs=2, hidden_sizes=(12, 9)))
+    assert (whole.hidden_sizes, whole.hidden_size) == ((12, 9), 12)
+    whole.trainer.run_epoch()
+    whole.save_for_resuming(tmp_path / "one.pt")
+    whole.train()
+    resumed = runs.resume(data, tmp_path / "one.pt")
+    resumed.train()
+    assert torch.equal(weights(resumed), weights(whole))
+    assert describe(tmp_path / "one.pt").model_config == {"input_size": 784, "hidden_sizes": [12, 9], "num_classes": 10}
+    parity = load_data(resource("data/mnist"), relabel=PARITY)
+    transferred = runs.transfer(parity, tmp_path / "one.pt", HYPERPARAMETERS, freeze=True)
+    assert transferred.hidden_sizes == (12, 9)
+    trainable = [name for name, parameter in transferred.trainer.model.named_parameters() if parameter.requires_grad]
+    assert trainable == ["fc3.weight", "fc3.bias"]
+    assert runs.random_backbone(parity, HYPERPARAMETERS, (12, 9)).hidden_sizes == (12, 9)
 
 
 def test_labels_are_renamed_and_merged(tmp_path):

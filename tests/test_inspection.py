@@ -68,7 +68,7 @@ def test_inspect_prints_its_entries_in_order_and_archive_only_for_archives(sampl
         printed = CliRunner().invoke(app, ["inspect", str(path), "--json"])
         assert printed.exit_code == 0
         entries = orjson.loads(printed.output)
-        assert list(entries) == [*ENTRIES, "findings", *more]
+        assert list(entries) == [*ENTRIES, "found", "findings", "problem", *more]
         assert (entries["file"], entries["findings"]) == (str(path), [])
     assert list(entries["archive"]) == ["model_name", "version", "model_file", "settings"]
 

@@ -58,10 +58,11 @@ class Given:
         """The arguments of `inference_checkpoint` about input and output."""
         return {"input_shape": self.input_shape, "preprocessing": self.preprocessing, "output": self.output}
 
-    @property
-    def restates_weights(self) -> bool:
-        """Whether it says which weights to take, or of which network."""
-        return self.key is not None or self.model_config is not None
+    def restates_weights(self, stored_config: Any) -> bool:
+        """Whether it says which weights to take, or another model_config than the stored one."""
+        return self.key is not None or bool(
+            self.model_config is not None and _replaced(stored_config, self.model_config)
+        )
 
     @property
     def restates_input(self) -> bool:
@@ -153,6 +154,9 @@ def _complete(model: nn.Module, config: Mapping[str, Any], weights: Weights, not
         ) from error
     if OUTPUT in checkpoint and given.output is None and OUTPUT not in stored:
         notes.append(f"output: {checkpoint[OUTPUT]}, as the golden outputs show")
+    for name in (INPUT_SHAPE, PREPROCESSING, OUTPUT):
+        if name in stored and checkpoint.get(name) != stored[name]:
+            notes.append(f"{name} {checkpoint.get(name, 'none')} instead of {stored[name]}")
     labels, label_notes = _labels(weights, checkpoint[GOLDEN]["logits"].shape[1])
     notes += label_notes
     if given.strict and notes:

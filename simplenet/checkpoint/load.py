@@ -19,7 +19,7 @@ from torch import nn
 from simplenet.checkpoint.adopt import NOTHING_GIVEN, Adopted, Given, adopt
 from simplenet.checkpoint.entries import required_entries
 from simplenet.checkpoint.file import read_contents
-from simplenet.checkpoint.keys import CLASSES, GOLDEN
+from simplenet.checkpoint.keys import CLASSES, GOLDEN, MODEL_CONFIG
 from simplenet.checkpoint.lineage import remember_origin
 from simplenet.checkpoint.rebuild import rebuild, unfilled_model
 from simplenet.checkpoint.served import replay, restated
@@ -101,7 +101,7 @@ def load_any(filepath: PathLike, device: str | torch.device = "cpu", given: Give
         ConfigError: the model_config cannot rebuild the network.
     """
     source, contents = str(filepath), read_contents(filepath, device)
-    if not is_whole(contents) or given.restates_weights:
+    if not is_whole(contents) or given.restates_weights(contents[MODEL_CONFIG]):
         return adopt(contents, source, given)
     model = restore(contents, device, source, given.network)
     if not given.restates_input:

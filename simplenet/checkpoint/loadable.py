@@ -35,7 +35,9 @@ def require_loadable(model: nn.Module, model_config: Mapping[str, Any]) -> None:
     except ConfigError as error:
         if network.__module__.startswith("torch."):  # a factory of the user's may build it
             return
-        raise ConfigError(f"cannot be loaded back: {error}; give its constructor's arguments as model_config") from error
+        raise ConfigError(
+            f"cannot be loaded back: {error}; give its constructor's arguments as model_config"
+        ) from error
     try:
         check_weights(twin, model.state_dict(), network.__name__)
     except (KeyMismatchError, ShapeMismatchError) as error:
@@ -54,13 +56,13 @@ def require_same_outputs(
     """
     if type(model) is not SimpleNet:
         return
-    twin = rebuild(model_config, model.state_dict(), "SimpleNet")
+    twin = rebuild(model_config, model.state_dict(), "SimpleNet", SimpleNet)
     try:
         verify_golden(twin, golden, "SimpleNet", spec)
     except GoldenMismatchError as error:
         raise CheckpointError(
             "SimpleNet: cannot be loaded back: with these weights it computes something else than this network, in "
-            "which a layer or a hook was replaced; define a class of your own, whose constructor makes it, and save that"
+            "which a layer or a hook was replaced; define a class of your own that makes it, and save that"
         ) from error
 
 

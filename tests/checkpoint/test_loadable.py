@@ -55,9 +55,7 @@ def test_a_reparametrized_layer_is_refused_and_the_remedy_works(path, kind):
 def test_a_replaced_head_is_refused(path):
     model = SimpleNet(4, 8, 3)
     model.fc2 = nn.Linear(8, 5)
-    with pytest.raises(
-        ShapeMismatchError, match=r"fc2\.weight: expected shape \(3, 8\), found .*in its construc"
-    ):
+    with pytest.raises(ShapeMismatchError, match=r"fc2\.weight: expected shape \(3, 8\), found .*in its construc"):
         save_for_inference(model, path)
 
 

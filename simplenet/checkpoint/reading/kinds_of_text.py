@@ -107,7 +107,7 @@ def _kind_of_json(text: str, name: str, source: str) -> Kind:
         return Kind("a configuration (JSON)", NAME_WEIGHTS)
     message = re.search(r'"(?:message|error|detail|error_description)"\s*:\s*"((?:[^"\\]|\\.)*)"', text)
     if message:
-        return Kind(f"an error in a download's place: {_shown(message[1])!r}", _DIRECT)
+        return Kind(f"an error as JSON in a download's place: {_shown(message[1])!r}", _DIRECT)
     return Kind(f"JSON: {_shown(text)!r}", f"{DOWNLOAD}, or {NAME_WEIGHTS}")
 
 

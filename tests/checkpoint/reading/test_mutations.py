@@ -21,6 +21,7 @@ def test_damaged_files_are_read_or_refused_in_one_line() -> None:
     assert done == sum(result.outcomes.values()) == 500
     assert set(result.outcomes) == {
         "read",
+        "refused: HashMismatchError",
         "refused: NotACheckpointError",
         "refused: TruncatedCheckpointError",
     }

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet.checkpoint.reading import StandIn, is_torch_zip, read_pickle, read_torch_zip
-from simplenet.errors import NotACheckpointError, SimpleNetError, TruncatedCheckpointError
+from simplenet.errors import HashMismatchError, NotACheckpointError, SimpleNetError, TruncatedCheckpointError
 
 CPU = torch.device("cpu")
 DTYPES = [
@@ -233,7 +233,7 @@ def test_a_damaged_storage_is_named(tmp_path: Path) -> None:
         data = bytearray(path.read_bytes())
         data[data.rindex(np.float32(5.0).tobytes() * 4) + 1] ^= 1
         path.write_bytes(data)
-        with pytest.raises(NotACheckpointError, match=r"file.pt: .*/data/1: damaged: expected CRC-32"):
+        with pytest.raises(HashMismatchError, match=r"file.pt: .*/data/1: damaged: expected CRC-32"):
             read(path)
         assert read(path, mapped=True)["a"].sum() == 0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_networks import MNIST_NET
 from support import free_port, processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int], bucket:
     clone = tmp_path_factory.mktemp("stranger") / "clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     (clone / "my_net.py").write_text(MY_NET)
+    (clone / "net.py").write_text(MNIST_NET)
     bin_folder = clone / ".venv" / "bin"
     assert not bin_folder.exists()
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
@@ -103,5 +105,7 @@ def test_every_command_about_checkpoints_runs(run):
 
 
 def test_the_readmes_command_for_ones_own_network_makes_an_archive(run):
-    (line,) = re.findall(r"^    (scripts/archive .*--model-class.*)$", README, re.MULTILINE)
-    assert "my_net.mar" in run("sh", line)
+    examples, own = re.findall(r"^    (scripts/archive .*--model-class.*)$", README, re.MULTILINE)
+    assert "my_net.mar" in run("sh", own)
+    run("python", "import torch; from net import Net; torch.save(Net().state_dict(), 'mnist_cnn.pt')")
+    assert "simplenet.mar" in run("sh", f"{examples} --export-path models/examples")

@@ -43,7 +43,7 @@ def served_entries(
         CheckpointError: the network cannot predict the rows, or not what `output` says.
         ConfigError: `output` is not a word for outputs.
     """
-    golden = make_golden(model, golden_inputs.flatten(1), spec)
+    golden = make_golden(model, golden_inputs.flatten(1) if golden_inputs.ndim > 2 else golden_inputs, spec)
     dtype = next(model.parameters()).dtype
     if output is None:
         output, _ = detect_output(golden["logits"], dtype)
@@ -84,7 +84,7 @@ def replay(model: nn.Module, checkpoint: Mapping[str, Any], source: str) -> floa
     if stored is not None and stored != found:
         raise HashMismatchError(
             f"{source}: input_shape, preprocessing or output: expected SHA-256 {str(stored)[:12]}… as saved, found "
-            f"{found[:12]}…; save it again, or state them when you archive it"
+            f"{found[:12]}…; save the network again"
         )
     return difference
 

@@ -1,17 +1,20 @@
 """Adopt a file from elsewhere: find its weights, make what it lacks, and say each thing in one line."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from simplenet.checkpoint.adoption.dtypes import require_finite
 from simplenet.checkpoint.adoption.labels import class_labels, find_labels
 from simplenet.checkpoint.entries import plain_data
 from simplenet.checkpoint.keys import (
     CERTIFICATE,
+    CLASSES,
     CONTENT_HASH,
     GOLDEN,
     INPUT_SHAPE,
@@ -24,7 +27,7 @@ from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.save import inference_checkpoint
 from simplenet.checkpoint.served import replay
 from simplenet.checkpoint.weights import Weights, require_simplenet, weights_in
-from simplenet.errors import CheckpointError, ConfigError, NotACheckpointError, SimpleNetError
+from simplenet.errors import ConfigError, NotACheckpointError, SimpleNetError
 from simplenet.golden import GOLDEN_SAMPLES, random_rows
 from simplenet.model import (
     ARCHITECTURE,
@@ -73,17 +76,31 @@ class Given:
 NOTHING_GIVEN = Given()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Adopted:
-    """A network, the checkpoint that would be written of it, and how it was made."""
+    """A network from a file, and the complete checkpoint of it, which is made when it is asked for."""
 
     model: nn.Module  # in eval mode
-    checkpoint: dict[str, Any]
-    notes: tuple[str, ...] = ()  # one line each; empty for a file that was saved whole
+    findings: tuple[str, ...] = ()  # what is unusual or lacking, one line each; empty for a file that was saved whole
+    make: Callable[[], tuple[dict[str, Any], tuple[str, ...]]] = field(repr=False, default=lambda: ({}, ()))
+
+    @cached_property
+    def _made(self) -> tuple[dict[str, Any], tuple[str, ...]]:
+        return self.make()
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        """With everything that a file has which was saved whole."""
+        return self._made[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was unusual and what was made, one line each; empty for a file that was saved whole."""
+        return self._made[1]
 
 
 def adopt(contents: Any, source: str, given: Given = NOTHING_GIVEN) -> Adopted:
-    """Find the weights in what a file holds, rebuild their network, and make what the file lacks.
+    """Find the weights in what a file holds and rebuild their network; make what the file lacks when it is asked for.
 
     Args:
         contents: what `read_contents` returned.
@@ -116,53 +133,68 @@ def adopt(contents: Any, source: str, given: Given = NOTHING_GIVEN) -> Adopted:
         wanted = build_model(config, network).state_dict()
         weights = weights_in(contents, source, key=given.key, wanted=wanted, network=_name(network))
         config = {ARCHITECTURE: _name(network), **config}
+    unusual = (*weights.unusual, *notes)
+    findings = (*unusual, *(f"no {what} in {source}" for what in weights.lacks))
+    if given.strict and findings:
+        raise NotACheckpointError(f"{source}: --strict: {'; '.join(findings)}")
     model = rebuild(config, weights.state_dict, source, network).eval()
     model = model.to(next(iter(weights.state_dict.values())).device)
-    return _complete(model, config, weights, [*weights.unusual, *notes], given)
+    return Adopted(model, findings, partial(_complete, model, config, weights, unusual, given))
 
 
-def _complete(model: nn.Module, config: Mapping[str, Any], weights: Weights, notes: list[str], given: Given) -> Adopted:
-    """The checkpoint of the rebuilt network, with what the file lacked."""
+def _complete(
+    model: nn.Module, config: Mapping[str, Any], weights: Weights, unusual: Iterable[str], given: Given
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The checkpoint of the rebuilt network, and how each thing that the file lacked was made."""
     source = weights.source
+    require_finite(weights.state_dict, source)
     stored, input_notes = _stored_input(weights)
     golden_inputs, golden_note = _golden_inputs(model, config, weights, given, stored)
-    lacking = {
-        MODEL_CONFIG: f"{dict(config)} from the shapes" if given.network is None else f"{dict(config)} was taken",
+    kept, metadata_notes = _metadata(weights)
+    stated = {**stored, **{name: value for name, value in given.input.items() if value is not None}}
+    checkpoint = _checkpoint(model, kept, config, golden_inputs, stated, source)
+    labels, label_notes = _labels(weights, checkpoint[GOLDEN]["logits"].shape[1])
+    notes = (
+        *unusual, *_lines_about_lacks(weights, config, given, golden_note), *metadata_notes, *input_notes,
+        *_lines_about_input(checkpoint, stored, given), *label_notes,
+    )  # fmt: skip
+    checkpoint[METADATA][REPAIRS] = [*checkpoint[METADATA].get(REPAIRS, []), *notes]
+    return {**checkpoint, **({CLASSES: labels} if labels else {})}, notes
+
+
+def _checkpoint(
+    model: nn.Module,
+    metadata: Mapping[str, Any],
+    config: Mapping[str, Any],
+    golden_inputs: torch.Tensor,
+    stated: Mapping[str, Any],
+    source: str,
+) -> dict[str, Any]:
+    try:
+        return inference_checkpoint(model, metadata, model_config=config, golden_inputs=golden_inputs, **stated)
+    except SimpleNetError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _lines_about_lacks(weights: Weights, config: Mapping[str, Any], given: Given, golden_note: str) -> list[str]:
+    origin = "from the shapes" if given.network is None else "of the class"
+    made = {
+        MODEL_CONFIG: "" if given.model_config is not None else f"{dict(config)} {origin}",
         "content hash": "one was made now",
         "golden samples": golden_note,
     }
-    if given.model_config is not None:
-        lacking.pop(MODEL_CONFIG)
-    notes += [f"no {what} in {source}: {made}" for what, made in lacking.items() if what in weights.lacks]
-    kept, metadata_notes = _metadata(weights)
-    notes += [*metadata_notes, *input_notes]
-    try:
-        checkpoint = inference_checkpoint(
-            model,
-            kept,
-            model_config=config,
-            golden_inputs=golden_inputs,
-            **{**stored, **{name: value for name, value in given.input.items() if value is not None}},
-        )
-    except SimpleNetError:
-        raise
-    except Exception as error:  # a user's network may raise anything
-        rows = tuple(golden_inputs.shape)
-        raise CheckpointError(
-            f"{source}: {type(model).__name__} cannot predict rows of shape {rows}: {type(error).__name__}: {error}; "
-            "name the shape of one input with --input-shape"
-        ) from error
+    return [f"no {what} in {weights.source}: {how}" for what, how in made.items() if how and what in weights.lacks]
+
+
+def _lines_about_input(checkpoint: Mapping[str, Any], stored: Mapping[str, Any], given: Given) -> list[str]:
+    lines = []
     if OUTPUT in checkpoint and given.output is None and OUTPUT not in stored:
-        notes.append(f"output: {checkpoint[OUTPUT]}, as the golden outputs show")
-    for name in (INPUT_SHAPE, PREPROCESSING, OUTPUT):
-        if name in stored and checkpoint.get(name) != stored[name]:
-            notes.append(f"{name} {checkpoint.get(name, 'none')} instead of {stored[name]}")
-    labels, label_notes = _labels(weights, checkpoint[GOLDEN]["logits"].shape[1])
-    notes += label_notes
-    if given.strict and notes:
-        raise NotACheckpointError(f"{source}: --strict: {'; '.join(notes)}")
-    checkpoint[METADATA][REPAIRS] = [*checkpoint[METADATA].get(REPAIRS, []), *notes]
-    return Adopted(model, {**checkpoint, **({"classes": labels} if labels else {})}, tuple(notes))
+        lines.append(f"output: {checkpoint[OUTPUT]}, as the golden outputs show")
+    return lines + [
+        f"{name} {checkpoint.get(name, 'none')} instead of {stored[name]}"
+        for name in (INPUT_SHAPE, PREPROCESSING, OUTPUT)
+        if name in stored and checkpoint.get(name) != stored[name]
+    ]
 
 
 def _simplenet_config(weights: Weights, given: Given) -> tuple[dict[str, Any], list[str]]:

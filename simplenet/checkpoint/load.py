@@ -105,9 +105,9 @@ def load_any(filepath: PathLike, device: str | torch.device = "cpu", given: Give
         return adopt(contents, source, given)
     model = restore(contents, device, source, given.network)
     if not given.restates_input:
-        return Adopted(model, contents)
+        return Adopted(model, make=lambda: (contents, ()))
     checkpoint, changes = restated(contents, model, source, **given.input)
-    return Adopted(model, checkpoint, tuple(changes))
+    return Adopted(model, make=lambda: (checkpoint, tuple(changes)))
 
 
 def safe_load_model(
@@ -164,8 +164,8 @@ def _warn_of_random(report: LoadReport, model: nn.Module, source: str) -> None:
 
 
 def _logged(adopted: Adopted, filepath: PathLike) -> Adopted:
-    for note in adopted.notes:
-        logger.warning("%s: %s", filepath, note)
+    for finding in adopted.findings:
+        logger.warning("%s: %s", filepath, finding)
     return adopted
 
 

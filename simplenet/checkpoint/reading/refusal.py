@@ -58,7 +58,7 @@ def one_line(source: str) -> Iterator[None]:
 
 
 class Budget:
-    """How many bytes a file may make its reader allocate beyond the file itself.
+    """How much a file may make its reader do: bytes to allocate, or opcodes to run.
 
     A pickle of a few bytes can ask for the same megabyte again and again; this is where that ends.
 
@@ -69,21 +69,20 @@ class Budget:
         ...     budget.spend(600)
         ... except Refused as error:
         ...     print(error)
-        expected a file that needs at most 1000 bytes to be read, found one that needs more
+        expected a file of at most 1000 bytes when it is read, found more
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
         self.limit = limit
+        self.unit = unit
         self.left = limit
 
-    def spend(self, nbytes: int) -> None:
-        """Take `nbytes` from what is left.
+    def spend(self, amount: int) -> None:
+        """Take that much from what is left.
 
         Raises:
             Refused: less is left.
         """
-        self.left -= nbytes
+        self.left -= amount
         if self.left < 0:
-            raise Refused(
-                f"expected a file that needs at most {self.limit} bytes to be read, found one that needs more"
-            )
+            raise Refused(f"expected a file of at most {self.limit} {self.unit} when it is read, found more")

@@ -205,6 +205,21 @@ def test_entries_do_not_share_bytes() -> None:
     outcome(found)
 
 
+def test_a_small_zip_does_not_hold_a_long_pickle() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"(" + b"]" * 5_000_000 + b"l.")
+    found = watched(read_torch_zip, buffer.getvalue())
+    assert isinstance(found, SimpleNetError)
+    assert "opcodes, found more" in str(found)
+
+
+def test_a_file_inside_itself_is_read_a_few_times_at_most() -> None:
+    found = watched(read_pickle, RUNNING["_load_from_bytes, deep"])
+    assert isinstance(found, SimpleNetError)
+    assert "expected a file inside a file a few times at most" in str(found)
+
+
 def _pair() -> bytes:
     tensor = _tensor(b"K\x00", b"(M\x00\x40t", b"(K\x01t", numel=b"M\x00\x40")[:-1]
     return tensor + tensor.replace(b"S'0'", b"S'1'") + b"\x86."

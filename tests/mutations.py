@@ -32,6 +32,7 @@ COUNT = 50_000
 MEMORY = 4 << 30  # bytes above what the process takes before it reads
 TIME_S = 60  # for one file; far beyond what a slow machine needs
 REPORT_EVERY = 100
+LONGEST = 500  # characters of a message
 _PAGE = resource.getpagesize()
 
 
@@ -164,8 +165,8 @@ def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
             outcomes["read"] += 1
         except SimpleNetError as error:
             outcomes[f"refused: {type(error).__name__}"] += 1
-            if "\n" in str(error) or len(str(error)) > 1000:
-                failure = f"a message of more than one line: {error!r}"
+            if "\n" in str(error) or len(str(error)) > LONGEST:
+                failure = f"a message that is long or has lines: {error!r}"
         except BaseException:  # whatever it is, it should have been one line
             outcomes["a traceback"] += 1
             failure = traceback.format_exc()

@@ -9,6 +9,8 @@ import torch
 from simplenet.errors import CheckpointError, NotACheckpointError, SimpleNetError, TruncatedCheckpointError
 from simplenet.text import first_line
 
+_LONGEST = 300  # characters of a message
+
 
 class Refused(Exception):
     """The file is damaged or claims something impossible; the message says what was expected and what was found."""
@@ -44,17 +46,20 @@ def one_line(source: str) -> Iterator[None]:
     except SimpleNetError:
         raise
     except (EndsTooEarly, EOFError) as error:
-        raise TruncatedCheckpointError(f"{source}: {first_line(error)}") from error
+        raise TruncatedCheckpointError(f"{source}: {_short(error)}") from error
     except Refused as error:
-        raise NotACheckpointError(f"{source}: {first_line(error)}") from error
+        raise NotACheckpointError(f"{source}: {_short(error)}") from error
     except torch.OutOfMemoryError as error:
-        raise CheckpointError(f"{source}: does not fit on the device: {first_line(error)}") from error
+        raise CheckpointError(f"{source}: does not fit on the device: {_short(error)}") from error
     except zipfile.BadZipFile as error:
-        raise TruncatedCheckpointError(
-            f"{source}: the file is damaged or ends too early: {first_line(error)}"
-        ) from error
+        raise TruncatedCheckpointError(f"{source}: the file is damaged or ends too early: {_short(error)}") from error
     except Exception as error:  # a damaged file makes many kinds; each means the same to the reader
-        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {first_line(error)}") from error
+        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {_short(error)}") from error
+
+
+def _short(error: BaseException) -> str:
+    """The error in a message: Python's and torch's own may quote all of what they were given."""
+    return first_line(error)[:_LONGEST]
 
 
 class Budget:

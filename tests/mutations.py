@@ -131,12 +131,20 @@ def _damaged(data: bytes, files: list[bytes], chance: random.Random) -> bytes:
     return data
 
 
-class TookTooLongError(Exception):
+class TookTooLong(BaseException):
     """One file took longer than `TIME_S`."""
 
 
 def _alarm(number: int, frame: FrameType | None) -> None:
-    raise TookTooLongError(f"took longer than {TIME_S} s")
+    raise TookTooLong(f"took longer than {TIME_S} s")
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
@@ -165,7 +173,9 @@ def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
             outcomes["read"] += 1
         except SimpleNetError as error:
             outcomes[f"refused: {type(error).__name__}"] += 1
-            if "\n" in str(error) or len(str(error)) > LONGEST:
+            if _ran_out_of_memory(error):
+                failure = f"too much memory: {error!r}"
+            elif "\n" in str(error) or len(str(error)) > LONGEST:
                 failure = f"a message that is long or has lines: {error!r}"
         except BaseException:  # whatever it is, it should have been one line
             outcomes["a traceback"] += 1

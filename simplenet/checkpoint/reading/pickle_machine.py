@@ -54,7 +54,7 @@ class PickleMachine(Stack):
             raise Refused(f"pickle, byte {self.at}: expected an object to work on, found none") from error
         except KeyError as error:
             raise Refused(f"pickle, byte {self.at}: refers to an object that it does not hold") from error
-        except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Refused(f"pickle, byte {self.at}: damaged: {error or type(error).__name__}") from error
         raise Refused(f"pickle: expected at most {budget.limit} opcodes, found more")
 

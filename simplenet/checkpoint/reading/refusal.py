@@ -31,7 +31,7 @@ def one_line(source: str) -> Iterator[None]:
     Raises:
         TruncatedCheckpointError: the file ends too early.
         NotACheckpointError: it is damaged.
-        CheckpointError: the device has no room for it.
+        CheckpointError: there is no room for it in memory or on the device.
 
     Example:
         >>> try:
@@ -49,6 +49,8 @@ def one_line(source: str) -> Iterator[None]:
         raise TruncatedCheckpointError(f"{source}: {_short(error)}") from error
     except Refused as error:
         raise NotACheckpointError(f"{source}: {_short(error)}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{source}: needs more memory than there is: {_short(error)}") from error
     except torch.OutOfMemoryError as error:
         raise CheckpointError(f"{source}: does not fit on the device: {_short(error)}") from error
     except zipfile.BadZipFile as error:

@@ -78,8 +78,10 @@ class Builder:
         Raises:
             Refused: `callee` is no name, or the arguments are no tuple.
         """
-        if type(args) is not tuple or type(kwargs) is not dict:
+        if type(args) is not tuple:
             raise Refused(f"pickle: expected a tuple of arguments, found {type(args).__name__}")
+        if type(kwargs) is not dict:
+            raise Refused(f"pickle: expected a dict of keywords, found {type(kwargs).__name__}")
         if isinstance(callee, Allowed) and not kwargs:
             try:
                 return callee.rebuild(self, args)

@@ -162,33 +162,40 @@ def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (baseline + MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, _alarm)
     outcomes: Counter[str] = Counter()
+    path = folder / "file"
     for number in range(start, start + count):
-        path = folder / "file"
         path.unlink(missing_ok=True)  # some file systems wait for the disk when a file is overwritten
         path.write_bytes(mutated(number, files, seed))
-        failure = None
-        signal.alarm(TIME_S)
-        try:
-            read(path)
-            outcomes["read"] += 1
-        except SimpleNetError as error:
-            outcomes[f"refused: {type(error).__name__}"] += 1
-            if _ran_out_of_memory(error):
-                failure = f"too much memory: {error!r}"
-            elif "\n" in str(error) or len(str(error)) > LONGEST:
-                failure = f"a message that is long or has lines: {error!r}"
-        except BaseException:  # whatever it is, it should have been one line
-            outcomes["a traceback"] += 1
-            failure = traceback.format_exc()
-        finally:
-            signal.alarm(0)
+        outcome, failure = attempt(read, path)
+        outcomes[outcome] += 1
+        if failure is not None:
+            kept = Path(tempfile.gettempdir()) / f"simplenet-fuzz-{number}"
+            failure = f"{shutil.copy(path, kept)}: {failure}"
         if failure is not None or (number - start) % REPORT_EVERY == REPORT_EVERY - 1 or number == start + count - 1:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            if failure is not None:
-                kept = Path(tempfile.gettempdir()) / f"simplenet-fuzz-{number}"
-                failure = f"{shutil.copy(path, kept)}: {failure}"
             line = {"number": number, "outcomes": outcomes, "peak": peak, "failure": failure}
             print(json.dumps(line), flush=True)
+
+
+def attempt(read: Callable[[Path], Any], path: Path) -> tuple[str, str | None]:
+    """What became of one file, and what is wrong with that, if anything."""
+    from simplenet.errors import SimpleNetError
+
+    signal.alarm(TIME_S)
+    try:
+        read(path)
+    except SimpleNetError as error:
+        outcome = f"refused: {type(error).__name__}"
+        if _ran_out_of_memory(error):
+            return outcome, f"too much memory: {error!r}"
+        if "\n" in str(error) or len(str(error)) > LONGEST:
+            return outcome, f"a message that is long or has lines: {error!r}"
+        return outcome, None
+    except BaseException:  # whatever it is, it should have been one line
+        return "a traceback", traceback.format_exc()
+    finally:
+        signal.alarm(0)
+    return "read", None
 
 
 def run(count: int, reader: str = READER, start: int = 0, seed: int = SEED) -> Iterator[tuple[int, Result]]:

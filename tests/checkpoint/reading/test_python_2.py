@@ -78,6 +78,9 @@ def test_a_pickle_of_python_2_is_read(data: bytes) -> None:
 # class D(dict): pass
 # old = Old(); old.x = 1
 # new = New(); new.y = 'caf\xe9'
-# value = [{'a': u'\xfc', 'b': '\xe9', 'c': '\xc3\xbc'}, 1L << 70, 5L, set([1]), frozenset([2]), OrderedDict([('k', 1)]),
-#          old, new, D(a=1), True, None, 1.5, complex(1, 2), bytearray('\xff'), xrange(3), defaultdict(list, {'z': [1]}),
-#          Old, len]
+# value = [
+#     {'a': u'\xfc', 'b': '\xe9', 'c': '\xc3\xbc'}, 1L << 70, 5L, set([1]), frozenset([2]),
+#     OrderedDict([('k', 1)]),
+#     old, new, D(a=1), True, None, 1.5, complex(1, 2), bytearray('\xff'),
+#     xrange(3), defaultdict(list, {'z': [1]}),
+#     Old, len]

@@ -32,6 +32,7 @@ COUNT = 50_000
 MEMORY = 4 << 30  # bytes above what the process takes before it reads
 TIME_S = 60  # for one file; far beyond what a slow machine needs
 REPORT_EVERY = 100
+LONGEST = 500  # characters of a message
 _PAGE = resource.getpagesize()
 
 
@@ -130,12 +131,20 @@ def _damaged(data: bytes, files: list[bytes], chance: random.Random) -> bytes:
     return data
 
 
-class TookTooLongError(Exception):
+class TookTooLong(BaseException):
     """One file took longer than `TIME_S`."""
 
 
 def _alarm(number: int, frame: FrameType | None) -> None:
-    raise TookTooLongError(f"took longer than {TIME_S} s")
+    raise TookTooLong(f"took longer than {TIME_S} s")
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
@@ -153,31 +162,40 @@ def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (baseline + MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, _alarm)
     outcomes: Counter[str] = Counter()
+    path = folder / "file"
     for number in range(start, start + count):
-        path = folder / "file"
         path.unlink(missing_ok=True)  # some file systems wait for the disk when a file is overwritten
         path.write_bytes(mutated(number, files, seed))
-        failure = None
-        signal.alarm(TIME_S)
-        try:
-            read(path)
-            outcomes["read"] += 1
-        except SimpleNetError as error:
-            outcomes[f"refused: {type(error).__name__}"] += 1
-            if "\n" in str(error) or len(str(error)) > 1000:
-                failure = f"a message of more than one line: {error!r}"
-        except BaseException:  # whatever it is, it should have been one line
-            outcomes["a traceback"] += 1
-            failure = traceback.format_exc()
-        finally:
-            signal.alarm(0)
+        outcome, failure = attempt(read, path)
+        outcomes[outcome] += 1
+        if failure is not None:
+            kept = Path(tempfile.gettempdir()) / f"simplenet-fuzz-{number}"
+            failure = f"{shutil.copy(path, kept)}: {failure}"
         if failure is not None or (number - start) % REPORT_EVERY == REPORT_EVERY - 1 or number == start + count - 1:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            if failure is not None:
-                kept = Path(tempfile.gettempdir()) / f"simplenet-fuzz-{number}"
-                failure = f"{shutil.copy(path, kept)}: {failure}"
             line = {"number": number, "outcomes": outcomes, "peak": peak, "failure": failure}
             print(json.dumps(line), flush=True)
+
+
+def attempt(read: Callable[[Path], Any], path: Path) -> tuple[str, str | None]:
+    """What became of one file, and what is wrong with that, if anything."""
+    from simplenet.errors import SimpleNetError
+
+    signal.alarm(TIME_S)
+    try:
+        read(path)
+    except SimpleNetError as error:
+        outcome = f"refused: {type(error).__name__}"
+        if _ran_out_of_memory(error):
+            return outcome, f"too much memory: {error!r}"
+        if "\n" in str(error) or len(str(error)) > LONGEST:
+            return outcome, f"a message that is long or has lines: {error!r}"
+        return outcome, None
+    except BaseException:  # whatever it is, it should have been one line
+        return "a traceback", traceback.format_exc()
+    finally:
+        signal.alarm(0)
+    return "read", None
 
 
 def run(count: int, reader: str = READER, start: int = 0, seed: int = SEED) -> Iterator[tuple[int, Result]]:

@@ -170,6 +170,11 @@ GREEDY: dict[str, bytes] = {
     "deep lists": b"(" * 9_000 + b"l" * 9_000 + b".",
     "deep tuples": b")" + b"\x85" * 300_000 + b".",
     "deep stand-ins": b"c__main__\nA\nq\x00" + b"h\x00)R" * 100_000 + b"N" + b"b" * 100_000 + b".",
+    "integers of the same hash": b"}("
+    + b"".join(b"\x8a\x10" + (number * ((1 << 61) - 1)).to_bytes(16, "little") + b"N" for number in range(1, 30_000))
+    + b"u.",
+    "complex numbers": b"}c__builtin__\ncomplex\n(K\x01K\x02tRNs.",
+    "sets": b"\x80\x04(" + b"\x8f" * 1_000_000 + b"l.",
     "marks": b"(" * 1_000_000 + b".",
     "copies of a list": b"](" + b"N" * 10_000 + b"eq\x000" + b"c__builtin__\nlist\nh\x00\x85R" * 10_000 + b".",
     "copies of bytes": b"\x80\x04"

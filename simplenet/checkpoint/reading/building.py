@@ -9,6 +9,7 @@ from simplenet.checkpoint.reading.refusal import Budget, Refused, Unfit
 from simplenet.checkpoint.reading.stand_in import Global, StandIn
 
 _SMALLEST_BUDGET = 1 << 26
+_FEW_OPCODES = 1_000_000
 
 
 class Allowed(Global):
@@ -40,7 +41,8 @@ class Builder:
 
     Args:
         allowed: the names that have a function of ours.
-        budget: how much may be allocated beyond the file.
+        budget: how many bytes may be allocated beyond the file.
+        opcodes: how many may be run.
         device: for tensors.
 
     Example:
@@ -53,10 +55,12 @@ class Builder:
         self,
         allowed: Mapping[tuple[str, str], Any] | None = None,
         budget: Budget | None = None,
+        opcodes: Budget | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.allowed = {} if allowed is None else allowed
         self.budget = Budget(_SMALLEST_BUDGET) if budget is None else budget
+        self.opcodes = Budget(_FEW_OPCODES, "opcodes") if opcodes is None else opcodes
         self.device = torch.device("cpu") if device is None else device
         self.found: dict[tuple[str, str], Any] = {}
         self.checks: list[Callable[[], None]] = []  # of tensors whose numbers are read later
@@ -74,8 +78,10 @@ class Builder:
         Raises:
             Refused: `callee` is no name, or the arguments are no tuple.
         """
-        if type(args) is not tuple or type(kwargs) is not dict:
+        if type(args) is not tuple:
             raise Refused(f"pickle: expected a tuple of arguments, found {type(args).__name__}")
+        if type(kwargs) is not dict:
+            raise Refused(f"pickle: expected a dict of keywords, found {type(kwargs).__name__}")
         if isinstance(callee, Allowed) and not kwargs:
             try:
                 return callee.rebuild(self, args)

@@ -17,6 +17,7 @@ from simplenet.checkpoint.reading.stand_in import StandIn
 
 MOST_MARKS = 10_000  # open at a time
 _NEWEST_PROTOCOL = 5
+_SET = 216  # bytes that an empty one takes, for one byte of the pickle
 _UINT4, _UINT8 = Struct("<I"), Struct("<Q")
 
 
@@ -68,6 +69,12 @@ def _new(make: Callable[[], Any]) -> Opcode:
     return run
 
 
+def _empty_set(machine: Stack, at: int) -> int:
+    machine.builder.budget.spend(_SET)
+    machine.stack.append(set())
+    return at
+
+
 def _tuple(machine: Stack, at: int) -> int:
     items = machine.since_mark()
     machine.stack.append(tuple(items))
@@ -101,6 +108,7 @@ def _dict(machine: Stack, at: int) -> int:
 
 def _frozenset(machine: Stack, at: int) -> int:
     items = machine.since_mark()
+    machine.builder.budget.spend(_SET)
     machine.stack.append(frozenset(map(checked_key, items)))
     return at
 
@@ -208,7 +216,7 @@ CONTAINERS: dict[bytes, Opcode] = {
     b")": _new(tuple),
     b"]": _new(list),
     b"}": _new(dict),
-    b"\x8f": _new(set),
+    b"\x8f": _empty_set,
     b"t": _tuple,
     b"\x85": _short_tuple(1),
     b"\x86": _short_tuple(2),

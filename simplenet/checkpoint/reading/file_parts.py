@@ -17,8 +17,15 @@ _MOST_THREADS = 4
 
 
 def memory(nbytes: int) -> tuple[torch.Tensor, memoryview]:
-    """New memory of `nbytes`, as a uint8 tensor on the CPU and as bytes to read into."""
-    made = torch.empty((nbytes,), dtype=torch.uint8, device="cpu")
+    """New memory of `nbytes`, as a uint8 tensor on the CPU and as bytes to read into.
+
+    Raises:
+        MemoryError: there is not that much.
+    """
+    try:
+        made = torch.empty((nbytes,), dtype=torch.uint8, device="cpu")
+    except RuntimeError as error:
+        raise MemoryError(f"{nbytes} bytes") from error
     return made, as_bytes(made)
 
 

@@ -48,7 +48,10 @@ class _Numbers:
     def load(self) -> torch.UntypedStorage:
         if self.storage is None:
             self.held.spend(self.nbytes)
-            self.storage = torch.empty((self.nbytes,), dtype=torch.uint8, device=self.device).untyped_storage()
+            if self.device.type == "cpu":
+                self.storage = memory(self.nbytes)[0].untyped_storage()
+            else:
+                self.storage = torch.UntypedStorage(self.nbytes, device=self.device)
         return self.storage
 
     def fill(self, reader: Reader, offset: int, name: str) -> None:

@@ -1,5 +1,6 @@
 """How much a file may make its reader allocate: never much more than the file holds."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import IO
 
@@ -7,7 +8,10 @@ from simplenet.checkpoint.reading.refusal import Budget
 from simplenet.manifest import MAX_INFLATION
 
 MOST_COPIES = 4  # times the file: protocol 2 copies bytes twice, an array once more
+MOST_OPCODES = 20_000_000
 _FREE = 1 << 26  # bytes that the smallest file may use
+_FREE_OPCODES = 1_000_000
+_OPCODES = 20  # for each byte of the file: one, unless the pickle is compressed
 _DEEPEST = 4
 
 
@@ -19,22 +23,29 @@ class Limits:
         held: storages as they lie in the file; two never share the same bytes.
         copies: bytes that a pickle has copied.
         inflated: what compressed entries become.
+        opcodes: of all pickles together.
         deeper: how many more files may lie inside each other.
     """
 
     held: Budget
     copies: Budget
     inflated: Budget
+    opcodes: Budget
     deeper: int = _DEEPEST
 
     @classmethod
     def of(cls, size: int) -> "Limits":
         """The limits of a file of `size` bytes."""
-        return cls(Budget(size), Budget(_FREE + MOST_COPIES * size), Budget(_FREE + MAX_INFLATION * size))
+        return cls(
+            held=Budget(size),
+            copies=Budget(_FREE + MOST_COPIES * size),
+            inflated=Budget(_FREE + MAX_INFLATION * size),
+            opcodes=Budget(min(MOST_OPCODES, _FREE_OPCODES + _OPCODES * size), "opcodes"),
+        )
 
     def inside(self, size: int) -> "Limits":
         """The limits of a file of `size` bytes inside this one."""
-        return Limits(Budget(size), self.copies, self.inflated, self.deeper - 1)
+        return dataclasses.replace(self, held=Budget(size), deeper=self.deeper - 1)
 
 
 def size_of(stream: IO[bytes]) -> int:

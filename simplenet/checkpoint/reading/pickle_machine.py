@@ -4,7 +4,6 @@ What an opcode would import or call goes to a `Builder`, which knows the few nam
 and makes a `StandIn` for every other.
 """
 
-from itertools import repeat
 from struct import error as struct_error
 from typing import Any
 
@@ -14,8 +13,6 @@ from simplenet.checkpoint.reading.containers import CONTAINERS
 from simplenet.checkpoint.reading.literals import LITERALS, Literal
 from simplenet.checkpoint.reading.refusal import EndsTooEarly, Refused
 from simplenet.checkpoint.reading.stack import Opcode, Stack
-
-MOST_OPCODES = 20_000_000
 
 
 class PickleMachine(Stack):
@@ -41,13 +38,14 @@ class PickleMachine(Stack):
             EndsTooEarly: the data ends before the pickle does.
             Refused: the pickle is damaged, or asks for more than a checkpoint can need.
         """
-        data, opcodes = self.data, _OPCODES
+        data, opcodes, budget = self.data, _OPCODES, self.builder.opcodes
         try:
-            for _ in repeat(None, MOST_OPCODES):
+            for count in range(budget.left + 1):
                 self.at = at
                 code = data[at]
                 if code == _STOP:
                     self.at = at + 1
+                    budget.spend(count)
                     return self.stack.pop()
                 at = opcodes[code](self, at + 1)
         except (IndexError, struct_error) as error:
@@ -56,9 +54,9 @@ class PickleMachine(Stack):
             raise Refused(f"pickle, byte {self.at}: expected an object to work on, found none") from error
         except KeyError as error:
             raise Refused(f"pickle, byte {self.at}: refers to an object that it does not hold") from error
-        except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Refused(f"pickle, byte {self.at}: damaged: {error or type(error).__name__}") from error
-        raise Refused(f"pickle: expected at most {MOST_OPCODES} opcodes, found more")
+        raise Refused(f"pickle: expected at most {budget.limit} opcodes, found more")
 
 
 def _literal(read: Literal) -> Opcode:

@@ -15,6 +15,8 @@ from simplenet.errors import (
 )
 from simplenet.text import first_line
 
+_LONGEST = 300  # characters of a message
+
 
 class Refused(Exception):
     """The file is damaged or claims something impossible; the message says what was expected and what was found."""
@@ -40,7 +42,7 @@ def one_line(source: str) -> Iterator[None]:
         TruncatedCheckpointError: the file ends too early.
         HashMismatchError: some bytes are not the ones that were written.
         NotACheckpointError: it is damaged.
-        CheckpointError: the device has no room for it.
+        CheckpointError: there is no room for it in memory or on the device.
 
     Example:
         >>> try:
@@ -55,23 +57,28 @@ def one_line(source: str) -> Iterator[None]:
     except SimpleNetError:
         raise
     except (EndsTooEarly, EOFError) as error:
-        raise TruncatedCheckpointError(f"{source}: {first_line(error)}") from error
+        raise TruncatedCheckpointError(f"{source}: {_short(error)}") from error
     except WrongChecksum as error:
-        raise HashMismatchError(f"{source}: {first_line(error)}") from error
+        raise HashMismatchError(f"{source}: {_short(error)}") from error
     except Refused as error:
-        raise NotACheckpointError(f"{source}: {first_line(error)}") from error
+        raise NotACheckpointError(f"{source}: {_short(error)}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{source}: needs more memory than there is: {_short(error)}") from error
     except torch.OutOfMemoryError as error:
-        raise CheckpointError(f"{source}: does not fit on the device: {first_line(error)}") from error
+        raise CheckpointError(f"{source}: does not fit on the device: {_short(error)}") from error
     except zipfile.BadZipFile as error:
-        raise TruncatedCheckpointError(
-            f"{source}: the file is damaged or ends too early: {first_line(error)}"
-        ) from error
+        raise TruncatedCheckpointError(f"{source}: the file is damaged or ends too early: {_short(error)}") from error
     except Exception as error:  # a damaged file makes many kinds; each means the same to the reader
-        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {first_line(error)}") from error
+        raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {_short(error)}") from error
+
+
+def _short(error: BaseException) -> str:
+    """The error in a message: Python's and torch's own may quote all of what they were given."""
+    return first_line(error)[:_LONGEST]
 
 
 class Budget:
-    """How many bytes a file may make its reader allocate beyond the file itself.
+    """How much a file may make its reader do: bytes to allocate, or opcodes to run.
 
     A pickle of a few bytes can ask for the same megabyte again and again; this is where that ends.
 
@@ -82,21 +89,20 @@ class Budget:
         ...     budget.spend(600)
         ... except Refused as error:
         ...     print(error)
-        expected a file that needs at most 1000 bytes to be read, found one that needs more
+        expected a file of at most 1000 bytes when it is read, found more
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
         self.limit = limit
+        self.unit = unit
         self.left = limit
 
-    def spend(self, nbytes: int) -> None:
-        """Take `nbytes` from what is left.
+    def spend(self, amount: int) -> None:
+        """Take that much from what is left.
 
         Raises:
             Refused: less is left.
         """
-        self.left -= nbytes
+        self.left -= amount
         if self.left < 0:
-            raise Refused(
-                f"expected a file that needs at most {self.limit} bytes to be read, found one that needs more"
-            )
+            raise Refused(f"expected a file of at most {self.limit} {self.unit} when it is read, found more")

@@ -50,14 +50,44 @@ class StandIn(Global):
         (<StandIn 'argparse.Namespace'>, 128, (), {}, [])
     """
 
-    __slots__ = ("args", "entries", "items", "kwargs", "state")
+    # The three containers are made when they are first asked for: a pickle makes a stand-in with four bytes.
+    __slots__ = ("_entries", "_items", "_kwargs", "args", "state")
 
     def __init__(
         self, module: str, name: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> None:
         super().__init__(module, name)
         self.args = args
-        self.kwargs: dict[str, Any] = {} if kwargs is None else kwargs
         self.state: Any = None
-        self.entries: dict[Any, Any] = {}
-        self.items: list[Any] = []
+        self._kwargs = kwargs or None
+        self._entries: dict[Any, Any] | None = None
+        self._items: list[Any] | None = None
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What it was called with by keyword."""
+        if self._kwargs is None:
+            self._kwargs = {}
+        return self._kwargs
+
+    @property
+    def entries(self) -> dict[Any, Any]:
+        """What it holds by key."""
+        if self._entries is None:
+            self._entries = {}
+        return self._entries
+
+    @entries.setter
+    def entries(self, entries: dict[Any, Any]) -> None:
+        self._entries = entries
+
+    @property
+    def items(self) -> list[Any]:
+        """What it holds in order."""
+        if self._items is None:
+            self._items = []
+        return self._items
+
+    @items.setter
+    def items(self, items: list[Any]) -> None:
+        self._items = items

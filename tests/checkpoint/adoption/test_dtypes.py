@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from simplenet.checkpoint.adoption import dtypes
-from simplenet.checkpoint.adoption.dtypes import usable
+from simplenet.checkpoint.adoption.dtypes import require_finite, usable
 from simplenet.errors import CheckpointError
 
 
@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[str, Any, str, str]] = {
 def test_what_is_not_usable_is_refused_in_one_line(kind: str) -> None:
     name, value, found, remedy = REFUSED[kind]
     with pytest.raises(CheckpointError) as refusal:
-        usable({"a.weight": torch.ones(2), name: value}, "m.pt")
+        require_finite(usable({"a.weight": torch.ones(2), name: value}, "m.pt")[0], "m.pt")
     message = str(refusal.value)
     assert message.startswith(f"m.pt: {name}: ")
     assert found in message

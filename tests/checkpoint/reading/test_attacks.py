@@ -3,6 +3,7 @@
 import copy
 import io
 import os
+import pickletools
 import subprocess
 import sys
 import zipfile
@@ -12,13 +13,34 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pickle_attacks import GREEDY, RUNNING, torch_zip
 
 from simplenet.checkpoint.reading import Global, StandIn, read_pickle, read_torch_zip
+from simplenet.checkpoint.reading.allowed import ALLOWED
 from simplenet.errors import SimpleNetError
 
 CPU = torch.device("cpu")
-INERT = (Global, torch.Tensor, torch.dtype, np.ndarray, np.generic, str, bytes, bytearray, int, float, type(None))
+INERT = (
+    torch.memory_format,
+    torch.Size,
+    Global,
+    torch.Tensor,
+    torch.dtype,
+    torch.layout,
+    torch.device,
+    torch.qscheme,
+    np.ndarray,
+    np.generic,
+    str,
+    bytes,
+    bytearray,
+    int,
+    float,
+    complex,
+    type(None),
+)
 # Python reports each of these to a hook, however it is reached.
 FORBIDDEN = ("import", "exec", "compile", "open", "os.", "subprocess.", "socket.", "ctypes.", "pickle.", "marshal.")
 
@@ -133,9 +155,35 @@ def test_the_caller_sees_the_name_of_what_was_not_called(name: str, qualified_na
     assert found.qualified_name == qualified_name
 
 
+ARGUMENTS = [
+    *(b"N", b"K\x00", b"K\x01", b"J\xff\xff\xff\xff", b"L99999999999999999999L\n", b"I01\n", b"F0.5\n", b"F1e400\n"),
+    *(b"S'x'\n", b"S'f4'\n", b"S'O8'\n", b"S'latin1'\n", b"S'C'\n", b"C\x04abcd", b"]", b")", b"}", b"(K\x01K\x01t"),
+    *(b"cos\nsystem\n", b"c__builtin__\ndict\n", b"ctorch\nfloat32\n", b"ctorch\nqint8\n", b"ctorch\nsparse_coo\n"),
+    *(b"cnumpy\nndarray\n", b"cnumpy\ndtype\n(S'f4'\ntR", b"((K\x01K\x02t(K\x03K\x04tl", b"(N]t", b")2\x862\x86"),
+    b"(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nK\x04tQ",
+    b"ctorch._utils\n_rebuild_tensor\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nK\x04tQK\x00(K\x04t(K\x01ttR",
+]
+
+
 def _tensor(*arguments: bytes, function: bytes = b"_rebuild_tensor_v2", numel: bytes = b"K\x04") -> bytes:
     storage = b"((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\n" + numel + b"tQ"
     return b"ctorch._utils\n" + function + b"\n" + storage + b"".join(arguments) + b"I00\n}tR."
+
+
+OPCODES = st.sampled_from([opcode.code.encode("latin-1") for opcode in pickletools.opcodes])
+NAMES = st.sampled_from(sorted(ALLOWED)).map(lambda name: f"c{name[0]}\n{name[1]}\n".encode())
+PIECES = OPCODES | NAMES | st.binary(max_size=4) | st.sampled_from([b"K\x01", b"(", b")", b"]", b"}", b"N", b"R", b"b"])
+
+
+@given(st.lists(PIECES, max_size=40).map(b"".join))
+def test_random_opcodes_run_nothing(data: bytes) -> None:
+    outcome(watched(read_pickle, data + b"."))
+
+
+@given(st.sampled_from(sorted(ALLOWED)), st.lists(st.sampled_from(ARGUMENTS), max_size=8), st.booleans())
+def test_every_allowed_name_takes_any_arguments(name: tuple[str, str], arguments: list[bytes], state: bool) -> None:
+    call = f"c{name[0]}\n{name[1]}\n".encode() + b"(" + b"".join(arguments) + b"tR"
+    outcome(watched(read_torch_zip, torch_zip(call + (b"N(tb." if state else b"."), {"data/0": bytes(16)})))
 
 
 EVIL_TENSORS = {
@@ -203,6 +251,21 @@ def test_entries_do_not_share_bytes() -> None:
     found = watched(read_torch_zip, buffer.getvalue())
     assert isinstance(found, SimpleNetError)
     outcome(found)
+
+
+def test_a_small_zip_does_not_hold_a_long_pickle() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"(" + b"]" * 5_000_000 + b"l.")
+    found = watched(read_torch_zip, buffer.getvalue())
+    assert isinstance(found, SimpleNetError)
+    assert "opcodes, found more" in str(found)
+
+
+def test_a_file_inside_itself_is_read_a_few_times_at_most() -> None:
+    found = watched(read_pickle, RUNNING["_load_from_bytes, deep"])
+    assert isinstance(found, SimpleNetError)
+    assert "expected a file inside a file a few times at most" in str(found)
 
 
 def _pair() -> bytes:

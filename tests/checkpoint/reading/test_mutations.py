@@ -32,7 +32,8 @@ def test_damaged_files_are_read_or_refused_in_one_line() -> None:
     ("reader", "message"),
     [
         ("raises", "ValueError: damaged"),
-        ("raises_lines", "of more than one line"),
+        ("takes_memory", "too much memory"),
+        ("raises_lines", "that is long or has lines"),
         ("dies", "ended with -9 after file"),
     ],
 )
@@ -67,6 +68,14 @@ def raises(path: Path) -> None:
 class TwoLinesError(simplenet.errors.SimpleNetError):
     def __str__(self) -> str:
         return "two\nlines"
+
+
+def takes_memory(path: Path) -> None:
+    if _after_the_seeds(path):
+        try:
+            bytearray(1 << 40)
+        except MemoryError as error:
+            raise simplenet.errors.NotACheckpointError("damaged") from error
 
 
 def raises_lines(path: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 import io
 import pickle
 import zipfile
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,8 @@ def same(left: Any, right: Any) -> bool:
 
 def bits(tensor: torch.Tensor) -> bytes:
     dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    dense = dense.resolve_conj().resolve_neg().contiguous()
-    return dense.reshape(-1).view(torch.uint8).numpy().tobytes()
+    dense = dense.resolve_conj().resolve_neg().flatten().clone(memory_format=torch.contiguous_format)
+    return dense.view(torch.uint8).numpy().tobytes() if dense.numel() else b""
 
 
 def numbers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
@@ -159,6 +159,34 @@ def test_kinds_of_dict_become_a_dict() -> None:
         assert {type(item) for item in found} == {dict}
 
 
+class AttributeDict(dict[str, Any]):
+    pass
+
+
+class AttributeList(list[Any]):
+    pass
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_kinds_of_dict_list_and_tuple_of_others_keep_what_they_hold(protocol: int) -> None:
+    mapping, sequence = AttributeDict(a=1), AttributeList([1, 2])
+    mapping.b = 2  # type: ignore[attr-defined]
+    found = read(io.BytesIO(pickle.dumps([mapping, sequence, Point(1, 2)], protocol)))
+    assert [item.name for item in found] == ["AttributeDict", "AttributeList", "Point"]
+    assert (found[0].entries, found[0].state) == ({"a": 1}, {"b": 2})
+    assert found[1].items == [1, 2]
+    assert tuple(found[2].args[-1:] if protocol < 2 else found[2].args) in {(1, 2), ((1, 2),)}
+
+
+def test_constants_and_versions_of_torch_are_read() -> None:
+    value = {"layout": torch.sparse_csr, "version": torch.__version__, "scheme": torch.per_tensor_affine}
+    assert read(saved(value)) == value
+    assert type(read(saved(value))["version"]) is str
+
+
 def test_recursive_structures_are_kept() -> None:
     value: dict[str, Any] = {"list": []}
     value["list"].append(value)
@@ -181,15 +209,21 @@ def test_a_whole_network_becomes_stand_ins_with_its_weights() -> None:
 
 
 tensors = st.builds(
-    lambda dtype, shape, start: numbers(dtype, *shape)[start:],
+    lambda dtype, shape, start, step, view: view(numbers(dtype, *shape)[start::step]),
     st.sampled_from(DTYPES),
     st.lists(st.integers(0, 4), min_size=1, max_size=3),
     st.integers(0, 3),
+    st.integers(1, 2),
+    st.sampled_from(
+        [lambda tensor: tensor, lambda tensor: tensor.transpose(0, -1), lambda tensor: [tensor, tensor[..., 1:]]]
+    ),
 )
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 anything = st.recursive(
     scalars | tensors,
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.integers(-(2**63), 2**63 - 1), inner) | st.tuples(inner, inner)
+    ),
     max_leaves=12,
 )
 
@@ -267,7 +301,7 @@ def test_compressed_and_unaligned_entries_are_read(tmp_path: Path) -> None:
 
 
 def test_a_zip_bomb_is_refused() -> None:
-    with pytest.raises(NotACheckpointError, match="expected a file that needs at most"):
+    with pytest.raises(NotACheckpointError, match="expected a file of at most"):
         read(rezipped(saved({"a": torch.zeros(1 << 26)}), zipfile.ZIP_DEFLATED))
 
 

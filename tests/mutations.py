@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import io
 import json
+import math
 import pickle
 import random
 import resource
@@ -26,13 +27,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-READER = "simplenet.checkpoint.file:read_checkpoint"  # takes a path
+READER = "mutations:through_the_doors"  # takes a path
 SEED = 20240607
 COUNT = 50_000
 MEMORY = 4 << 30  # bytes above what the process takes before it reads
 TIME_S = 60  # for one file; far beyond what a slow machine needs
 REPORT_EVERY = 100
-LONGEST = 500  # characters of a message
+LONGEST = 2000  # characters of a message
 _PAGE = resource.getpagesize()
 
 
@@ -57,6 +58,18 @@ def read_directly(path: Path) -> Any:
         return read_pickle(stream, torch.device("cpu"), path.name)
 
 
+def through_the_doors(path: Path) -> Any:
+    """Everything that a user may do with a file: describe it, adopt it, compare it."""
+    from simplenet.checkpoint.diff import diff
+    from simplenet.checkpoint.load import load_any
+    from simplenet.inspection import describe
+
+    description = describe(path)
+    json.dumps(description.to_dict(), default=str)
+    diff(path, path)
+    return load_any(path).notes
+
+
 def seeds() -> list[bytes]:
     """Small valid files of every form."""
     import numpy as np
@@ -64,8 +77,13 @@ def seeds() -> list[bytes]:
 
     from simplenet.checkpoint.file import write_checkpoint
 
-    weights = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.ones(2, dtype=torch.bfloat16)}
-    checkpoint = {"model_state_dict": weights, "model_config": {"input_size": 3}, "epoch": 7, "text": "ünï", "b": b"\0"}
+    shapes = {"fc1.weight": (2, 3), "fc1.bias": (2,), "fc2.weight": (2, 2), "fc2.bias": (2,)}
+    weights = {name: torch.linspace(0, 1, math.prod(shape)).reshape(shape) for name, shape in shapes.items()}
+    checkpoint = {
+        "model_state_dict": weights | {"fc2.bias": torch.ones(2, dtype=torch.bfloat16)},
+        "model_config": {"input_size": 3}, "epoch": 7, "text": "ünï", "b": b"\0", "classes": {0: "cat", 1: "dog"},
+        "metadata": {"accuracy": 0.5, "sizes": [1, 2]},
+    }  # fmt: skip
     everything = checkpoint | {
         "sparse": torch.sparse_coo_tensor([[0, 2]], [1.0, 2.0], (3,), check_invariants=True),
         "array": np.arange(4.0),

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutations import mutated, run, seeds
+from mutations import READER, mutated, run, seeds
 
 import simplenet.errors
 
 
 def last(count: int, reader: str) -> Any:
     return list(run(count, reader))[-1]
+
+
+def test_damaged_files_go_through_every_door_or_are_refused_in_one_line() -> None:
+    _, result = last(300, READER)
+    assert result.failures == []
+    assert result.outcomes["read"] > 10
+    assert 0 < result.peak < 4 << 30
 
 
 def test_damaged_files_are_read_or_refused_in_one_line() -> None:

@@ -266,23 +266,26 @@ def _golden_inputs(
     if shape := given.input_shape or stored.get(INPUT_SHAPE):
         size = math.prod(shape)
     else:
-        size = config.get("input_size") or _first_input(weights)
+        size = config.get("input_size") or _first_input(model, weights.source)
     note = f"{GOLDEN_SAMPLES} random rows and their logits were recorded now"
     return random_rows(size), note
 
 
-def _first_input(weights: Weights) -> int:
-    """The numbers in a row, from the first weight, if it is a linear layer's.
+def _first_input(model: nn.Module, source: str) -> int:
+    """The numbers in a row, if the first layer with weights shows them.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it does not.
     """
-    first = next((tensor for tensor in weights.state_dict.values() if tensor.ndim >= 2), None)
-    if first is None or first.ndim != 2:
-        raise ConfigError(
-            f"{weights.source}: the shape of the network's input is not known; name it, such as --input-shape 1,28,28"
-        )
-    return int(first.shape[1])
+    for layer in model.modules():
+        size = getattr(layer, "in_features", getattr(layer, "num_features", None))
+        if isinstance(size, int):
+            return size
+        if next(layer.parameters(recurse=False), None) is not None:
+            break
+    raise ConfigError(
+        f"{source}: the shape of the network's input is not known; name it, such as --input-shape 1,28,28"
+    )
 
 
 def _stored_input(weights: Weights) -> tuple[dict[str, Any], list[str]]:

@@ -1,6 +1,7 @@
 """Adopt a file from elsewhere: find its weights, make what it lacks, and say each thing in one line."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -11,6 +12,7 @@ from torch import nn
 
 from simplenet.checkpoint.adoption.dtypes import require_finite
 from simplenet.checkpoint.adoption.labels import class_labels, find_labels
+from simplenet.checkpoint.adoption.modules import other_activation
 from simplenet.checkpoint.entries import plain_data
 from simplenet.checkpoint.keys import (
     CERTIFICATE,
@@ -23,11 +25,12 @@ from simplenet.checkpoint.keys import (
     OUTPUT,
     PREPROCESSING,
 )
+from simplenet.checkpoint.reading.stand_in import StandIn
 from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.save import inference_checkpoint
 from simplenet.checkpoint.served import replay
 from simplenet.checkpoint.weights import Weights, require_simplenet, weights_in
-from simplenet.errors import ConfigError, NotACheckpointError, SimpleNetError
+from simplenet.errors import ConfigError, KeyMismatchError, NotACheckpointError, SimpleNetError
 from simplenet.golden import GOLDEN_SAMPLES, random_rows
 from simplenet.model import (
     ARCHITECTURE,
@@ -41,6 +44,8 @@ from simplenet.model import (
 from simplenet.preprocessing import InputSpec, output_of
 from simplenet.text import quoted, shortened
 
+# Where programs store the settings of a network.
+_SETTINGS = (MODEL_CONFIG, "hyper_parameters", "hparams", "config", "args", "cfg", "opt")
 REPAIRS = "repairs"  # the key of the metadata that lists what was done
 
 
@@ -156,7 +161,7 @@ def _complete(
     labels, label_notes = _labels(weights, checkpoint[GOLDEN]["logits"].shape[1])
     notes = (
         *unusual, *_lines_about_lacks(weights, config, given, golden_note), *metadata_notes, *input_notes,
-        *_lines_about_input(checkpoint, stored, given), *label_notes,
+        *_lines_about_input(checkpoint, stored, given, weights), *label_notes,
     )  # fmt: skip
     checkpoint[METADATA][REPAIRS] = [*checkpoint[METADATA].get(REPAIRS, []), *notes]
     return {**checkpoint, **({CLASSES: labels} if labels else {})}, notes
@@ -186,10 +191,19 @@ def _lines_about_lacks(weights: Weights, config: Mapping[str, Any], given: Given
     return [f"no {what} in {weights.source}: {how}" for what, how in made.items() if how and what in weights.lacks]
 
 
-def _lines_about_input(checkpoint: Mapping[str, Any], stored: Mapping[str, Any], given: Given) -> list[str]:
+def _lines_about_input(
+    checkpoint: Mapping[str, Any], stored: Mapping[str, Any], given: Given, weights: Weights
+) -> list[str]:
     lines = []
-    if OUTPUT in checkpoint and given.output is None and OUTPUT not in stored:
-        lines.append(f"output: {checkpoint[OUTPUT]}, as the golden outputs show")
+    if given.output is None and OUTPUT not in stored:
+        outputs = checkpoint[GOLDEN]["logits"]
+        if OUTPUT in checkpoint:
+            lines.append(f"output: {checkpoint[OUTPUT]}, as the golden outputs show")
+        elif given.network is not None:
+            bounded = ", though all are within 0..1" if bool(((outputs >= 0) & (outputs <= 1)).all()) else ""
+            lines.append(f"output: logits are assumed{bounded}; name another with --output")
+    if PREPROCESSING in stored and given.preprocessing is None and CONTENT_HASH not in weights.metadata:
+        lines.append(f"preprocessing: {checkpoint[PREPROCESSING]} as stored, of rows of 0..1")
     return lines + [
         f"{name} {checkpoint.get(name, 'none')} instead of {stored[name]}"
         for name in (INPUT_SHAPE, PREPROCESSING, OUTPUT)
@@ -201,12 +215,13 @@ def _simplenet_config(weights: Weights, given: Given) -> tuple[dict[str, Any], l
     """The model_config of a SimpleNet: as given, else as stored if the weights fit it, else from their shapes."""
     shaped, stored = weights.shaped_config, weights.stored_config
     assert shaped is not None
+    _require_relu(weights)
     if given.model_config is not None:
         return ModelConfig.from_dict(given.model_config).to_dict(), _replaced(stored, given.model_config)
     if stored is None:
         value = weights.checkpoint.get(MODEL_CONFIG)
         return shaped, ([] if value is None else [f"model_config: {type(value).__name__} left aside"])
-    if is_foreign(stored) and CONTENT_HASH in weights.metadata:
+    if is_foreign(stored) and (CONTENT_HASH in weights.metadata or not _names_an_mlp(stored)):
         build_model(stored)  # says how to bring the network
     try:
         if ModelConfig.from_dict(stored).to_dict() == shaped:
@@ -215,6 +230,29 @@ def _simplenet_config(weights: Weights, given: Given) -> tuple[dict[str, Any], l
     except ConfigError as error:
         reason = str(error).removeprefix("model_config: ")
     return shaped, [f"model_config: {shortened(stored)} left aside ({reason}); {shaped} from the shapes"]
+
+
+def _names_an_mlp(model_config: Mapping[str, Any]) -> bool:
+    """Whether another program's name for the architecture means a SimpleNet."""
+    name = re.sub(r"[^a-z]", "", str(model_config.get(ARCHITECTURE))[:40].lower())
+    return name in ("simplenet", "mlp", "simplemlp", "net")
+
+
+def _require_relu(weights: Weights) -> None:
+    """Refuse weights beside which another activation is named: a SimpleNet would compute something else.
+
+    Raises:
+        KeyMismatchError: names it, and says how to bring the network.
+    """
+    for place in ("", *_SETTINGS):
+        values = weights.checkpoint.get(place) if place else weights.checkpoint
+        if isinstance(values, StandIn):
+            values = values.state if isinstance(values.state, Mapping) else values.entries
+        if isinstance(values, Mapping) and (name := other_activation(values)):
+            raise KeyMismatchError(
+                f"{weights.source}: the weights would fit a SimpleNet, whose activation is ReLU, but "
+                f"{place or 'the file'} names {name!r}; bring the network with --model-file net.py --model-class Net"
+            )
 
 
 def _network_config(

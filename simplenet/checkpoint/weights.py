@@ -1,27 +1,39 @@
 """Read the weights of any file that holds some; say where they were, what was done to them and what the file lacks."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from simplenet.checkpoint.adoption.candidates import Candidate, candidates_in, is_tensor
+from simplenet.checkpoint.adoption.candidates import Candidate, candidates_in, is_copy, is_tensor
 from simplenet.checkpoint.adoption.dtypes import usable
 from simplenet.checkpoint.adoption.explain import no_fit, no_weights, odd_tensors
 from simplenet.checkpoint.adoption.fit import Fit, fits_of_network, fits_of_simplenet
 from simplenet.checkpoint.adoption.names import without_wrappers
+from simplenet.checkpoint.adoption.reparametrized import fold
 from simplenet.checkpoint.entries import plain_part
 from simplenet.checkpoint.file import read_contents
-from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
+from simplenet.checkpoint.keys import (
+    CLASSES,
+    CONTENT_HASH,
+    GOLDEN,
+    INPUT_SHAPE,
+    METADATA,
+    MODEL_CONFIG,
+    MODEL_STATE_DICT,
+    OUTPUT,
+    PREPROCESSING,
+)
 from simplenet.checkpoint.reading.stand_in import Global
 from simplenet.checkpoint.state_dict import fitting_config
 from simplenet.content_hash import verify_hash
-from simplenet.errors import NotACheckpointError
+from simplenet.errors import KeyMismatchError, NotACheckpointError
 from simplenet.paths import PathLike
 from simplenet.text import quoted
 
-_KNOWN = (METADATA, MODEL_CONFIG, CLASSES, GOLDEN)
+_KNOWN = (METADATA, MODEL_CONFIG, CLASSES, GOLDEN, INPUT_SHAPE, PREPROCESSING, OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -132,6 +144,8 @@ def weights_in(
         raise no_weights(contents, source)
     if not fits:
         return _unfitted(found, candidates, wanted, network, key)
+    if key is None and wanted is None and not ours:
+        _require_one_network(candidates, fits, source)
     (candidate, fit), others = fits[0], [_place(*other) for other in fits[1:]]
     state_dict, notes = usable(fit.tensors, source)
     if candidate.module:
@@ -191,6 +205,10 @@ def _place_in(candidate: Candidate, name: str) -> str:
     return f"{candidate.place}.{name}" if candidate.place else name
 
 
+def _are_tensors(tensors: Mapping[str, Any]) -> bool:
+    return all(isinstance(tensor, torch.Tensor) and not tensor.is_meta for tensor in tensors.values())
+
+
 def _own(found: Weights, candidate: Candidate) -> Weights:
     """The weights of a file that has a content hash, as they are but for the names that wrappers change."""
     bare = without_wrappers(candidate.tensors, found.source)
@@ -231,6 +249,34 @@ def _fits(
     return chosen
 
 
+def _require_one_network(candidates: list[Candidate], fits: list[tuple[Candidate, Fit]], source: str) -> None:
+    """Refuse a file in which the weights that fit stand beside others that do not: they may be one part of a network.
+
+    Raises:
+        KeyMismatchError: names the parts.
+    """
+    fitting = {candidate.place for candidate, _ in fits}
+    chosen = fits[0][0].place
+    parts = [
+        candidate.place
+        for candidate in candidates
+        if candidate.place not in fitting and not is_copy(candidate.place) and _is_beside(candidate.place, chosen)
+        and any(name.endswith("weight") and tensor.ndim >= 2 for name, tensor in candidate.tensors.items())
+    ]  # fmt: skip
+    if parts:
+        raise KeyMismatchError(
+            f"{source}: the weights at {chosen!r} are those of a SimpleNet, but those at {quoted(parts)} are not, and "
+            f"they may be parts of one network; take the first alone with --key {shlex.quote(chosen)}, or bring the "
+            "network with --model-file"
+        )
+
+
+def _is_beside(place: str, other: str) -> bool:
+    """Whether neither of two places is inside the other."""
+    inside = f"{place}.".startswith(f"{other}.") or f"{other}.".startswith(f"{place}.")
+    return bool(place and other) and not inside
+
+
 def _place(candidate: Candidate, fit: Fit) -> str:
     """What `key` must be to take these weights."""
     return ".".join(part for part in (candidate.place, fit.prefix.rstrip(".")) if part)
@@ -245,6 +291,9 @@ def _unfitted(
 ) -> Weights:
     """The likeliest weights under their own names; an error if they had to fit a network."""
     candidate = next((one for one in candidates if one.place == key), candidates[0])
+    tensors, _ = usable(candidate.tensors, found.source) if wanted is not None else (candidate.tensors, [])
+    if unfolded := fold(tensors, candidate.lora_alpha).unfolded if _are_tensors(tensors) else ():
+        raise KeyMismatchError(f"{found.source}: {'; '.join(unfolded[:3])}")
     if wanted is not None:
         raise no_fit(candidate, found.source, network)
     bare = without_wrappers(candidate.tensors, found.source)

@@ -17,8 +17,13 @@ _MOST_NODES = 100_000  # containers looked into; a file may refer to one list a 
 _DEEPEST = 8
 # Where frameworks keep the weights, in the order in which they are taken.
 _PREFERRED = (MODEL_STATE_DICT, "state_dict", "model", "model_state", "net", "network", "module", "weights", "params")
-_NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|golden|grad|exp_avg|momentum_buffer|fisher", re.IGNORECASE)
-_COPY = re.compile(r"(^|[._])(ema|teacher|target|average|averaged|swa|old|best|momentum)([._]|$)", re.IGNORECASE)
+_NOT_WEIGHTS = re.compile(
+    r"(^|[._])(lr_?)?(optim|sched|(amp_?|grad_?)?scaler|rng|golden|grad([._s]|$)|exp_avg|momentum_buffer|fisher)",
+    re.IGNORECASE,
+)
+_COPY = re.compile(
+    r"(^|[._])(ema|teacher|target|avg|average|averaged|shadow|swa|old|previous|initial|momentum)([._]|$)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Candidate:
     tensors: dict[str, Any]  # name to tensor or NumPy array
     beside: tuple[str, ...] = ()  # names of the other entries of the same dict
     module: PickledModule | None = None  # what is known of the network, if a whole module was pickled
+    lora_alpha: float | None = None  # beside the weights
 
     @property
     def rank(self) -> tuple[bool, int, int]:
@@ -86,7 +92,8 @@ def _walk(contents: Any) -> Iterator[Candidate]:
         only_tensors = bool(tensors) and len(tensors) == len(value)
         if only_tensors or any(_is_weight(name, item) for name, item in tensors.items()):
             beside = tuple(str(name)[:80] for name in value if name not in tensors)
-            yield Candidate(place, tensors, beside)
+            alpha = value.get("lora_alpha")
+            yield Candidate(place, tensors, beside, lora_alpha=alpha if isinstance(alpha, (int, float)) else None)
         elif not tensors and (nested := _nested(value)):
             yield Candidate(place, nested)
 

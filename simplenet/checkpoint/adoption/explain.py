@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 from simplenet.checkpoint.adoption.candidates import Candidate, containers_in, unnamed_tensors
+from simplenet.checkpoint.adoption.modules import structure_problem
 from simplenet.checkpoint.reading.stand_in import StandIn
 from simplenet.errors import KeyMismatchError, NotACheckpointError
 from simplenet.text import quoted
@@ -51,7 +52,8 @@ def _kinds(candidate: Candidate) -> str:
     if candidate.module is None:
         return ""
     kinds = dict.fromkeys(kind.rpartition(".")[2] for _, kind in candidate.module.layers)
-    return f" (layers: {', '.join(kinds)})"
+    problem = structure_problem(candidate.module)
+    return f" (layers: {', '.join(kinds)}{f'; {problem}' if problem else ''})"
 
 
 def _unnamed(keys: list[Any], source: str) -> str:

@@ -3,21 +3,19 @@
 Nothing is guessed where two answers are possible: then there is no fit, and the reason says why.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise, permutations
 from typing import Any
 
 from simplenet.checkpoint.adoption.candidates import Candidate, is_copy
+from simplenet.checkpoint.adoption.layers import are_numbered_alike, mlp_names
+from simplenet.checkpoint.adoption.modules import structure_problem
 from simplenet.checkpoint.adoption.names import below, is_counter, is_of_loss, natural_key, prefixes, without_wrappers
 from simplenet.checkpoint.adoption.reparametrized import fold
 from simplenet.checkpoint.state_dict import fitting_config
 from simplenet.text import quoted
 
 _MOST_PREFIXES = 64
-_MOST_UNNUMBERED = 4  # layers whose order is sought when their names have no numbers
-_HARMLESS = ("Dropout", "Flatten", "Identity", "Softmax", "LogSoftmax", "Unflatten")  # between or after the layers
-_RELU = "ReLU"
 
 
 @dataclass(frozen=True)
@@ -44,31 +42,29 @@ def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
         >>> fit.config, fit.prefix, fit.stored_names["fc1.weight"]
         ({'input_size': 4, 'hidden_size': 8, 'num_classes': 3}, 'net.', 'net.0.weight')
     """
-    if candidate.module and (_other_layers(candidate)):
+    if candidate.module and structure_problem(candidate.module):
         return []
     named, origin = _bare(candidate, source)
-    folded = fold(named)
+    folded = fold(named, candidate.lora_alpha)
+    if folded.unfolded:
+        return []
     fits: dict[frozenset[str], Fit] = {}  # by the tensors used: the longest prefix says most
     for prefix in prefixes(folded.state_dict)[:_MOST_PREFIXES]:
-        inner = {name: t for name, t in below(folded.state_dict, prefix).items() if not is_counter(name)}
-        mapping = _mlp_names({name: t for name, t in inner.items() if not is_of_loss(name)})
+        inner = _weights_below(folded.state_dict, prefix)
+        mapping = mlp_names(inner)
         if not mapping:
             continue
         lacking = tuple(new for new, old in mapping.items() if not old)
         tensors = _with_biases({new: inner[old] for new, old in mapping.items() if old}, list(mapping))
-        notes = [f"no {quoted(lacking)}: zeros stand for layers without a bias"] if lacking else []
         config = fitting_config(tensors)
-        if config is None:
-            continue
-        used = {f"{prefix}{old}" for old in mapping.values()}
+        used = {f"{prefix}{old}" for old in mapping.values() if old}
         others = [name for name in folded.state_dict if name not in used]
-        if not _are_harmless(others, folded.state_dict, used):
+        if config is None or not _are_harmless(others, folded.state_dict, used):
             continue
         stored = {new: origin.get(f"{prefix}{old}", f"{prefix}{old}") for new, old in mapping.items() if old}
         aside = tuple(origin.get(name, name) for name in others)
-        fits[frozenset(used)] = Fit(
-            tensors, prefix, _differing(stored), aside, (*folded.notes, *notes), lacking, config
-        )
+        notes = (*folded.notes, *_assumptions(candidate, mapping, lacking))
+        fits[frozenset(used)] = Fit(tensors, prefix, _differing(stored), aside, notes, lacking, config)
     return sorted(fits.values(), key=lambda fit: (is_copy(fit.prefix), fit.prefix.count(".")))
 
 
@@ -82,7 +78,7 @@ def fits_of_network(candidate: Candidate, wanted: Mapping[str, Any], source: str
     """
     named, origin = _bare(candidate, source)
     raw = {name: name for name in candidate.tensors}
-    folded = fold(named)
+    folded = fold(named, candidate.lora_alpha)
     attempts = [(candidate.tensors, raw, ()), (named, origin, ()), (folded.state_dict, origin, folded.notes)]
     for tensors, origin_of, notes in attempts:
         fits = list(_prefixed_fits(tensors, origin_of, wanted, notes))
@@ -119,64 +115,51 @@ def _prefixed_fits(
 def _fit_by_order(tensors: Mapping[str, Any], origin: Mapping[str, str], wanted: Mapping[str, Any]) -> Fit | None:
     """Other names for the same shapes, if only one assignment is possible."""
     left = {name: tensor for name, tensor in tensors.items() if not is_counter(name)}
-    if len(left) != len(wanted):
-        return None
     shapes = [tuple(tensor.shape) for tensor in left.values()]
     expected = [tuple(tensor.shape) for tensor in wanted.values()]
-    kinds = [name.rpartition(".")[2] for name in left] == [name.rpartition(".")[2] for name in wanted]
-    in_order = shapes == expected and kinds and list(left) == sorted(left, key=natural_key)
-    if in_order or (len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(expected)):
+    if sorted(shapes) != sorted(expected):
+        return None
+    if len(set(shapes)) == len(shapes):
         by_shape = dict(zip(shapes, left, strict=True))
-        pairs = (
-            zip(wanted, left, strict=True) if in_order else ((n, by_shape[tuple(t.shape)]) for n, t in wanted.items())
-        )
-        mapping = dict(pairs)
-        stored = {new: origin.get(old, old) for new, old in mapping.items()}
-        aside = tuple(origin.get(name, name) for name in tensors if name not in left)
-        return Fit({new: left[old] for new, old in mapping.items()}, "", _differing(stored), aside)
-    return None
+        mapping = {name: by_shape[tuple(tensor.shape)] for name, tensor in wanted.items()}
+    elif shapes == expected and _are_in_the_same_order(left, wanted):
+        mapping = dict(zip(wanted, left, strict=True))
+    else:
+        return None
+    stored = {new: origin.get(old, old) for new, old in mapping.items()}
+    aside = tuple(origin.get(name, name) for name in tensors if name not in left)
+    return Fit({new: left[old] for new, old in mapping.items()}, "", _differing(stored), aside)
+
+
+def _are_in_the_same_order(names: Iterable[str], wanted: Iterable[str]) -> bool:
+    """Whether numbers in the names of the layers say that they follow each other as in the network."""
+    split = [[name.rpartition(".") for name in some] for some in (names, wanted)]
+    if [part for _, _, part in split[0]] != [part for _, _, part in split[1]]:
+        return False
+    layers = [list(dict.fromkeys(layer for layer, _, _ in some)) for some in split]
+    return all(are_numbered_alike(some) and some == sorted(some, key=natural_key) for some in layers)
+
+
+def _weights_below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors under a prefix that belong to layers: no counters, and no losses, which have vectors only."""
+    inner = {name: tensor for name, tensor in below(tensors, prefix).items() if not is_counter(name)}
+    layers = {name.rpartition(".")[0] for name, tensor in inner.items() if tensor.ndim >= 2}
+    return {n: t for n, t in inner.items() if not is_of_loss(n) or n.rpartition(".")[0] in layers}
+
+
+def _assumptions(candidate: Candidate, mapping: Mapping[str, str], lacking: tuple[str, ...]) -> list[str]:
+    """What the names and shapes do not tell, one line each."""
+    lines = [f"no {quoted(lacking)}: zeros stand for layers without a bias"] if lacking else []
+    known = candidate.module is not None and any(kind.endswith(".ReLU") for _, kind in candidate.module.layers)
+    if not known and any(new != old for new, old in mapping.items() if old):
+        lines.append("ReLU is assumed between the layers; a network with another activation needs its --model-file")
+    return lines
 
 
 def _bare(candidate: Candidate, source: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The tensors under names without wrappers, and the file's name of each."""
     bare = without_wrappers(candidate.tensors, source)
     return {bare[name]: tensor for name, tensor in candidate.tensors.items()}, {new: old for old, new in bare.items()}
-
-
-def _mlp_names(tensors: Mapping[str, Any]) -> dict[str, str]:
-    """`fc1.weight`, `fc1.bias`, `fc2.weight`, … with the name of each here (empty for a bias that is missing).
-
-    The tensors must be the weights and biases of two or more linear layers, of which each takes what the one before
-    gives, in one order only. Empty if they are not.
-    """
-    layers = {name[: -len("weight")].rstrip("."): t for name, t in tensors.items() if name.endswith("weight")}
-    known = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
-    if len(layers) < 2 or not set(tensors) <= known or any(tensor.ndim != 2 for tensor in layers.values()):
-        return {}
-    for layer, weight in layers.items():
-        bias = tensors.get(f"{layer}.bias")
-        if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-            return {}
-    order = _chain(layers)
-    return {
-        f"fc{number}.{part}": f"{layer}.{part}" if f"{layer}.{part}" in tensors else ""
-        for number, layer in enumerate(order, 1)
-        for part in ("weight", "bias")
-    }
-
-
-def _chain(layers: Mapping[str, Any]) -> list[str]:
-    """The layers in the one order in which they fit together; empty if there is none, or more than one."""
-    if any(letter.isdigit() for name in layers for letter in name) or len(layers) > _MOST_UNNUMBERED:
-        counted = sorted(layers, key=natural_key)
-        return counted if _fits_together(counted, layers) else []
-    orders = [list(order) for order in permutations(layers) if _fits_together(order, layers)]
-    return orders[0] if len(orders) == 1 else []
-
-
-def _fits_together(order: Any, layers: Mapping[str, Any]) -> bool:
-    weights = [layers[name] for name in order]
-    return all(after.shape[1] == before.shape[0] for before, after in pairwise(weights))
 
 
 def _with_biases(tensors: dict[str, Any], names: list[str]) -> dict[str, Any]:
@@ -189,7 +172,7 @@ def _with_biases(tensors: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 def _are_harmless(others: list[str], tensors: Mapping[str, Any], used: set[str]) -> bool:
     """Whether what is left belongs to no layer of the network: counters, losses, and whole copies of the network."""
-    unknown = [name for name in others if not is_counter(name) and not is_of_loss(name)]
+    unknown = [name for name in others if not is_counter(name) and not (is_of_loss(name) and tensors[name].ndim < 2)]
     if not unknown:
         return True
     shapes = sorted((name.rpartition(".")[2], tuple(tensors[name].shape)) for name in used if name in tensors)
@@ -203,18 +186,6 @@ def _are_harmless(others: list[str], tensors: Mapping[str, Any], used: set[str])
 
 def _shapes_of(names: list[str], tensors: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
     return sorted((name.rpartition(".")[2], tuple(tensors[name].shape)) for name in names if not is_counter(name))
-
-
-def _other_layers(candidate: Candidate) -> list[str]:
-    """The layers of a pickled module that a SimpleNet does not have."""
-    assert candidate.module is not None
-    found = []
-    for name, kind in candidate.module.layers:
-        layer = kind.rpartition(".")[2]
-        if is_of_loss(name) or layer.startswith(_HARMLESS) or layer in ("Linear", _RELU, ""):
-            continue
-        found.append(kind)
-    return found
 
 
 def _differing(stored: dict[str, str]) -> dict[str, str]:

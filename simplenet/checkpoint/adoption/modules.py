@@ -1,5 +1,7 @@
 """A pickled nn.Module, read from its stand-in: its state_dict and the kinds of its layers; nothing of it is run."""
 
+import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from simplenet.checkpoint.adoption.names import is_of_loss
 from simplenet.checkpoint.reading.stand_in import StandIn
 
 _DEEPEST = 64
+_MOST_ENTRIES = 1000
+_IDLE = ("Dropout", "Flatten", "Unflatten", "Identity")  # layers that change nothing in eval mode, or only the shape
+_LETTERS = {"Linear": "L", "ReLU": "R"}
+_ACTIVATION = re.compile(r"_?(activation|act|act_fn|activation_fn|act_layer|nonlinearity)", re.IGNORECASE)
+_RELU = re.compile(r"^(nn\.)?relu$|^ReLU$")
 _MOST_LAYERS = 100_000
 
 
@@ -19,6 +27,8 @@ class PickledModule:
 
     state_dict: dict[str, Any]
     layers: tuple[tuple[str, str], ...]  # name and class of each layer without children, in order
+    containers: tuple[tuple[str, str], ...] = ()  # name and class of each layer with children, but the outermost
+    evidence: str = ""  # an activation other than ReLU that an attribute names
     name: str = ""  # of its class
 
 
@@ -32,6 +42,8 @@ def pickled_module(value: Any) -> PickledModule | None:
         return None
     weights: dict[str, Any] = {}
     layers: list[tuple[str, str]] = []
+    containers: list[tuple[str, str]] = []
+    evidence = ""
     for prefix, name, state in _modules(value):
         hidden = state.get("_non_persistent_buffers_set")
         hidden = hidden if isinstance(hidden, (set, frozenset)) else ()
@@ -39,9 +51,62 @@ def pickled_module(value: Any) -> PickledModule | None:
             for key, item in _table(state, table):
                 if isinstance(item, (torch.Tensor, np.ndarray)) and not (table == "_buffers" and key in hidden):
                     weights[f"{prefix}{key}"] = item
-        if not any(True for _ in _table(state, "_modules")):
-            layers.append((prefix.rstrip("."), name))
-    return PickledModule(weights, tuple(layers))
+        where = prefix.rstrip(".")
+        if any(True for _ in _table(state, "_modules")):
+            containers += [(where, name)] if prefix else []
+        else:
+            layers.append((where, f"{name}({state['dim']})" if "dim" in state else name))
+        evidence = evidence or other_activation(state)
+    return PickledModule(weights, tuple(layers), tuple(containers), evidence)
+
+
+def structure_problem(module: PickledModule) -> str:
+    """Why a pickled module is not a SimpleNet, as far as its layers tell; empty if they do not.
+
+    A Sequential tells all: linear layers with ReLU between them, at most a softmax at the end. Of any other class the
+    order in which it calls its layers is not known, so only their kinds count.
+    """
+    if module.evidence:
+        return f"its activation is {module.evidence}"
+    layers = [(name, _kind(kind)) for name, kind in module.layers if not _is_loss(name, kind)]
+    for _, kind in layers:
+        if kind not in ("Linear", "ReLU", "") and not _is_softmax(kind) and not kind.startswith(_IDLE):
+            return f"it has a layer {kind}"
+    for parent, kind in (("", module.name), *module.containers):
+        if _kind(kind) != "Sequential":
+            continue
+        children = [found for name, found in layers if name.rpartition(".")[0] == parent]
+        sequence = "".join(_LETTERS.get(found, "s") for found in children if not found.startswith(_IDLE))
+        if not re.fullmatch(r"(L(RL)*R?s?)?" if parent else r"L(RL)*s?", sequence):
+            return f"its layers are {', '.join(children)}"
+    return ""
+
+
+def other_activation(values: Mapping[Any, Any]) -> str:
+    """The activation that an entry such as `activation` names, if it is not ReLU.
+
+    Example:
+        >>> other_activation({"activation": "gelu"}), other_activation({"activation": "relu"}), other_activation({})
+        ('gelu', '', '')
+    """
+    for key, value in itertools.islice(values.items(), _MOST_ENTRIES):
+        if isinstance(key, str) and _ACTIVATION.fullmatch(key):
+            name = value if isinstance(value, str) else getattr(value, "name", "")
+            if isinstance(name, str) and name and not _RELU.search(name):
+                return name[:40]
+    return ""
+
+
+def _kind(kind: str) -> str:
+    return kind.rpartition(".")[2]
+
+
+def _is_loss(name: str, kind: str) -> bool:
+    return is_of_loss(f"{name}.weight") or "Loss" in kind or kind.startswith("torchmetrics.")
+
+
+def _is_softmax(kind: str) -> bool:
+    return kind.partition("(")[0] in ("Softmax", "LogSoftmax") and kind.partition("(")[2] in ("-1)", "1)", "None)", "")
 
 
 def _is_module(value: Any) -> bool:

@@ -14,15 +14,8 @@ _LEADING = "module"  # DataParallel and DistributedDataParallel; a layer may hav
 # What stands among the weights without being one: SWA's and EMA's counters, thop's counts, torch's extra state.
 _COUNTERS = frozenset(
     (
-        "n_averaged",
-        "total_ops",
-        "total_params",
-        "num_updates",
-        "decay",
-        "initted",
-        "step",
-        "_extra_state",
-        "_float_tensor",
+        *("n_averaged", "total_ops", "total_params", "num_updates", "decay", "initted", "step"),
+        *("_extra_state", "_float_tensor", "pos_weight", "class_weight", "class_weights"),
     )
 )
 _LOSS = re.compile(

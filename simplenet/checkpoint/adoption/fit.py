@@ -4,12 +4,12 @@ Nothing is guessed where two answers are possible: then there is no fit, and the
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simplenet.checkpoint.adoption.candidates import Candidate, is_copy
 from simplenet.checkpoint.adoption.layers import are_numbered_alike, mlp_names
-from simplenet.checkpoint.adoption.modules import structure_problem
+from simplenet.checkpoint.adoption.modules import loss_layers, structure_problem
 from simplenet.checkpoint.adoption.names import below, is_counter, is_of_loss, natural_key, prefixes, without_wrappers
 from simplenet.checkpoint.adoption.reparametrized import fold
 from simplenet.checkpoint.state_dict import fitting_config
@@ -44,7 +44,10 @@ def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
     """
     if candidate.module and structure_problem(candidate.module):
         return []
-    named, origin = _bare(candidate, source)
+    losses = loss_layers(candidate.module) if candidate.module else []
+    of_loss = [n for n in candidate.tensors if n.rpartition(".")[0] in losses]
+    layers = {name: tensor for name, tensor in candidate.tensors.items() if name not in of_loss}
+    named, origin = _bare(replace(candidate, tensors=layers), source)
     folded = fold(named, candidate.lora_alpha)
     if folded.unfolded:
         return []
@@ -62,7 +65,7 @@ def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
         if config is None or not _are_harmless(others, folded.state_dict, used):
             continue
         stored = {new: origin.get(f"{prefix}{old}", f"{prefix}{old}") for new, old in mapping.items() if old}
-        aside = tuple(origin.get(name, name) for name in others)
+        aside = (*(origin.get(name, name) for name in others), *of_loss)
         notes = (*folded.notes, *_assumptions(candidate, mapping, lacking))
         fits[frozenset(used)] = Fit(tensors, prefix, _differing(stored), aside, notes, lacking, config)
     return sorted(fits.values(), key=lambda fit: (is_copy(fit.prefix), fit.prefix.count(".")))

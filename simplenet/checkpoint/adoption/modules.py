@@ -82,6 +82,11 @@ def structure_problem(module: PickledModule) -> str:
     return ""
 
 
+def loss_layers(module: PickledModule) -> list[str]:
+    """The names of the layers that belong to a loss or a metric."""
+    return [name for name, kind in module.layers if name and _is_loss(name, kind)]
+
+
 def other_activation(values: Mapping[Any, Any]) -> str:
     """The activation that an entry such as `activation` names, if it is not ReLU.
 

@@ -18,7 +18,7 @@ def last(count: int, reader: str) -> Any:
 def test_damaged_files_go_through_every_door_or_are_refused_in_one_line() -> None:
     _, result = last(300, READER)
     assert result.failures == []
-    assert result.outcomes["read"] > 10
+    assert result.outcomes["read"] > 3
     assert 0 < result.peak < 4 << 30
 
 

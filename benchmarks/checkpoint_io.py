@@ -10,6 +10,7 @@ before. Warm: it was read just before. Linux only. The table is also written to 
 import argparse
 import hashlib
 import json
+import logging
 import os
 import platform
 import random
@@ -35,6 +36,7 @@ from simplenet.model import SimpleNet
 
 RESULTS = Path(__file__).parent / "results" / "checkpoint_io.json"
 INPUT_SIZE, NUM_CLASSES = 784, 10
+PLAIN = ".pth"  # the suffix of a bare state_dict
 
 
 def network(size_mb: int) -> SimpleNet:
@@ -97,6 +99,7 @@ LOADS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "read_checkpoint .pt": (".pt", read_checkpoint),
     "read_checkpoint .pt, mapped": (".pt", lambda path: read_checkpoint(path, mapped=True)),
     "read_checkpoint .safetensors": (".safetensors", read_checkpoint),
+    "load_model_for_inference, a state_dict": (PLAIN, load_model_for_inference),
     "load_model_for_inference .pt": (".pt", load_model_for_inference),
     "load_model_for_inference .safetensors": (".safetensors", load_model_for_inference),
 }
@@ -104,6 +107,9 @@ VERIFIES: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
     "hashlib.sha256": bare_sha256,
     "content_hash": content_hash,
 }
+
+
+logging.disable(logging.WARNING)  # what adoption says of each file
 
 
 def measure(case: str, size_mb: int, path: Path) -> dict[str, float]:
@@ -130,8 +136,16 @@ def _prepared(case: str, model: SimpleNet, path: Path) -> Callable[[], Any]:
         return lambda: VERIFIES[case](weights)
     suffix, load = LOADS[case]
     own = path.with_suffix(suffix)
-    save_for_inference(model, own)
+    save(model, own)
     return lambda: load(own)
+
+
+def save(model: SimpleNet, path: Path) -> None:
+    """The file of a case: complete, or the bare state_dict that adoption starts from."""
+    if path.suffix == PLAIN:
+        torch.save(model.state_dict(), path)
+    else:
+        save_for_inference(model, path)
 
 
 def _kept(load: Callable[[], Any]) -> Callable[[], Any]:
@@ -163,8 +177,8 @@ def warm(path: Path) -> None:
 def run_all(size_mb: int, repeats: int, folder: Path) -> list[dict[str, Any]]:
     """Measure every case once per round, each round in its own order, so that other load on the machine hits all."""
     path = folder / "net.bin"
-    for suffix in (".pt", ".safetensors"):
-        save_for_inference(network(size_mb), path.with_suffix(suffix))
+    for suffix in (".pt", ".safetensors", PLAIN):
+        save(network(size_mb), path.with_suffix(suffix))
     cases = [("save", case, "") for case in SAVES] + [("verify", case, "") for case in VERIFIES]
     cases += [("load", case, state) for state in ("cold", "warm") for case in LOADS]
     measured: dict[tuple[str, str, str], list[dict[str, float]]] = {case: [] for case in cases}

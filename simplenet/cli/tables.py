@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from simplenet.checkpoint.versions import Version
     from simplenet.inspection import Description
 
+_SENTENCE = 40  # characters; a list of longer texts has a row for each
+
 
 def as_json(value: Any) -> str:
     """Indented JSON, from the standard library, because metadata may hold integers of any size."""
@@ -108,6 +110,8 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for index, row in enumerate(value):
             yield f"{prefix}[{index}]", ", ".join(f"{key} {_number(item, '.3g')}" for key, item in row.items())
+    elif isinstance(value, list) and len(value) > 1 and any(len(str(item)) > _SENTENCE for item in value):
+        yield from ((f"{prefix}[{index}]", str(item)) for index, item in enumerate(value))
     elif isinstance(value, list):
         yield prefix, ", ".join(map(str, value))
     elif value is not None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from simplenet.errors import CheckpointError, GoldenMismatchError, NotACheckpointError
 from simplenet.preprocessing import PLAIN, InputSpec, check_output
+from simplenet.text import shortened
 
 GOLDEN_SAMPLES = 8
 # Largest difference allowed in a golden logit, relative to the largest logit: about 100 roundings of each dtype.
@@ -117,7 +118,7 @@ def _golden_pair(golden: Any, source: str) -> tuple[torch.Tensor, torch.Tensor]:
         pair = inputs.ndim == 2 and logits.ndim == 2 and len(inputs) == len(logits) > 0
         if pair and inputs.is_floating_point() and logits.is_floating_point():
             return inputs, logits
-        described = f"{inputs.dtype} {tuple(inputs.shape)} and {logits.dtype} {tuple(logits.shape)}"
+        described = " and ".join(f"{part.dtype} {shortened(tuple(part.shape))}" for part in (inputs, logits))
     else:
         described = "something else"
     raise NotACheckpointError(

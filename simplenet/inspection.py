@@ -6,6 +6,7 @@ from typing import Any
 
 from simplenet.archive import Archive, read_archive
 from simplenet.checkpoint.adopt import Given, adopt
+from simplenet.checkpoint.entries import plain_part
 from simplenet.checkpoint.file import read_contents
 from simplenet.checkpoint.verify import Replay, Verification, verify
 from simplenet.checkpoint.weights import Weights, is_whole, weights_in
@@ -113,7 +114,7 @@ def _description(file: Path, verified: Verification, archive: Archive | None) ->
         file=str(file),
         kind="archive" if archive else "checkpoint",
         bytes=file.stat().st_size,
-        model_config=weights.model_config,
+        model_config=None if weights.model_config is None else plain_part(weights.model_config, "model_config")[0],
         parameters=sum(tensor.numel() for tensor in tensors),
         dtype=", ".join(sorted({dtype_name(tensor.dtype) for tensor in tensors})),
         weights={name: list(tensor.shape) for name, tensor in weights.state_dict.items()},

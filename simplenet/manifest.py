@@ -42,6 +42,8 @@ class Manifest:
 def is_archive(path: PathLike) -> bool:
     """Whether the path is a .mar: a zip with a manifest, or any path with that suffix."""
     file = Path(path)
+    if file.exists() and not file.is_file():  # a named pipe would be waited for
+        return False
     try:
         with zipfile.ZipFile(file) as contents:
             return file.suffix == ".mar" or MANIFEST in contents.namelist()

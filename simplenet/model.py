@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from simplenet.errors import ConfigError
-from simplenet.text import quoted
+from simplenet.text import quoted, shortened
 
 ARCHITECTURE = "architecture"  # the optional key of a model_config that names a registered network
 DEFAULT_ARCHITECTURE = "SimpleNet"
@@ -44,11 +44,17 @@ class ModelConfig:
             sizes = self.hidden_sizes
             if not isinstance(sizes, (list, tuple)) or not 1 <= len(sizes) <= MAX_HIDDEN_LAYERS:
                 raise ConfigError(
-                    f"model_config['hidden_sizes']: expected a list of 1 to {MAX_HIDDEN_LAYERS} sizes, found {sizes!r}"
+                    f"model_config['hidden_sizes']: expected a list of 1 to {MAX_HIDDEN_LAYERS} sizes, "
+                    f"found {shortened(sizes)}"
                 )
-            if self.hidden_size not in (ModelConfig.hidden_size, sizes[0]):
+            # The type first: nested lists of a damaged file may take forever to compare.
+            if type(self.hidden_size) is not int or (
+                self.hidden_size != ModelConfig.hidden_size
+                and (type(sizes[0]) is not int or self.hidden_size != sizes[0])
+            ):
                 raise ConfigError(
-                    f"model_config: expected hidden_size or hidden_sizes, found {self.hidden_size!r} and {sizes!r}"
+                    f"model_config: expected hidden_size or hidden_sizes, found {shortened(self.hidden_size)} and "
+                    f"{shortened(sizes)}"
                 )
             # One hidden layer has one spelling, so that equal networks have equal configs.
             object.__setattr__(self, "hidden_size", sizes[0])
@@ -58,7 +64,7 @@ class ModelConfig:
                 if type(size) is not int or not 1 <= size <= MAX_FIELD:
                     where = f"[{name!r}][{index}]" if isinstance(value, list) else f"[{name!r}]"
                     raise ConfigError(
-                        f"model_config{where}: expected a whole number from 1 to {MAX_FIELD}, found {size!r}"
+                        f"model_config{where}: expected a whole number from 1 to {MAX_FIELD}, found {shortened(size)}"
                     )
 
     def __repr__(self) -> str:
@@ -204,7 +210,7 @@ def build_model(model_config: Mapping[str, Any], network: Callable[..., nn.Modul
         name = model_config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE)
         if not isinstance(name, str) or name not in _REGISTRY:
             raise ConfigError(
-                f"model_config['architecture']: expected one of {quoted(sorted(_REGISTRY))}, found {name!r}; "
+                f"model_config['architecture']: expected one of {quoted(sorted(_REGISTRY))}, found {shortened(name)}; "
                 "archive your own network with --model-file and --model-class"
             )
         network = _REGISTRY[name]

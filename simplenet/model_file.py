@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from simplenet.errors import ArchiveError
+from simplenet.text import first_line
 
 
 def load_network(file: Path, class_name: str) -> type[nn.Module]:
@@ -28,8 +29,8 @@ def load_network(file: Path, class_name: str) -> type[nn.Module]:
     sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ArchiveError(f"{file}: cannot be imported: {type(error).__name__}: {error}") from error
+    except (SystemExit, Exception) as error:  # a script may end itself
+        raise ArchiveError(f"{file}: cannot be imported: {type(error).__name__}: {first_line(error)}") from error
     network = getattr(module, class_name, None)
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
         networks = [

@@ -8,6 +8,7 @@ A checkpoint may also say what the network's outputs are, if they are not logits
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from simplenet.errors import ConfigError, DataError, GoldenMismatchError, NotACheckpointError
-from simplenet.text import quoted
+from simplenet.text import quoted, shortened
 
 # The keys of a checkpoint; `checkpoint/keys.py` has all of them.
 INPUT_SHAPE = "input_shape"
@@ -27,6 +28,7 @@ LOGITS, LOG_PROBABILITIES, PROBABILITIES = "logits", "log_probabilities", "proba
 OUTPUTS = (LOGITS, LOG_PROBABILITIES, PROBABILITIES)
 _STEPS = ("scale", "mean", "std")
 _MAX_SIZE = 2**24  # numbers in a row; more means a damaged file
+_MAX_AXES = 64
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def stated_output(checkpoint: Mapping[str, Any], source: str) -> str | None:
         return None
     output = checkpoint[OUTPUT]
     if not isinstance(output, str) or output not in OUTPUTS:
-        raise NotACheckpointError(f"{source}: output: expected one of {quoted(OUTPUTS)}, found {output!r}")
+        raise NotACheckpointError(f"{source}: output: expected one of {quoted(OUTPUTS)}, found {shortened(output)}")
     return output
 
 
@@ -226,7 +228,7 @@ def check_output(outputs: torch.Tensor, output: str, source: str, dtype: torch.d
         GoldenMismatchError: they cannot be.
     """
     if output not in OUTPUTS:
-        raise ConfigError(f"output: expected one of {quoted(OUTPUTS)}, found {output!r}")
+        raise ConfigError(f"output: expected one of {quoted(OUTPUTS)}, found {shortened(output)}")
     found, reason = detect_output(outputs, dtype)
     if not _are(output, outputs, dtype) or (output == LOGITS and found == PROBABILITIES):
         raise GoldenMismatchError(
@@ -248,9 +250,13 @@ def _are(output: str, outputs: torch.Tensor, dtype: torch.dtype) -> bool:
 def _shape(values: Any) -> tuple[int, ...]:
     plain = isinstance(values, Sequence) and not isinstance(values, str)
     if not plain or not values or not all(type(size) is int and size > 0 for size in values):
-        raise ConfigError(f"input_shape: expected whole numbers above 0, such as (1, 28, 28), found {values!r}")
+        raise ConfigError(
+            f"input_shape: expected whole numbers above 0, such as (1, 28, 28), found {shortened(values)}"
+        )
+    if len(values) > _MAX_AXES:
+        raise ConfigError(f"input_shape: expected at most {_MAX_AXES} axes, found {len(values)}")
     if math.prod(values) > _MAX_SIZE:
-        raise ConfigError(f"input_shape: expected at most {_MAX_SIZE} numbers in a row, found {math.prod(values)}")
+        raise ConfigError(f"input_shape: expected at most {_MAX_SIZE} numbers in a row, found {shortened(values)}")
     return tuple(values)
 
 
@@ -258,11 +264,17 @@ def _numbers(values: Any, name: str, count: int | None = None) -> tuple[float, .
     """One number or several as floats; arrays and tensors too."""
     values = values.tolist() if hasattr(values, "tolist") else values
     listed = list(values) if isinstance(values, (list, tuple)) else [values]
-    good = listed and all(type(value) in (int, float) and math.isfinite(value) for value in listed)
+    good = listed and all(map(_is_finite, listed))
     if not good or (count is not None and len(listed) != count):
         expected = "one finite number" if count == 1 else "finite numbers"
-        raise ConfigError(f"preprocessing: {name}: expected {expected}, found {values!r}")
+        raise ConfigError(f"preprocessing: {name}: expected {expected}, found {shortened(values)}")
     return tuple(float(value) for value in listed)
+
+
+def _is_finite(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) <= sys.float_info.max  # a larger one is no float
+    return type(value) is float and math.isfinite(value)
 
 
 @lru_cache(maxsize=16)

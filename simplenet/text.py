@@ -22,9 +22,14 @@ def quoted(names: Iterable[object]) -> str:
         >>> quoted([])
         'none'
     """
-    texts = [str(name) for name in names]
-    shown = ", ".join(repr(text[:LONGEST_NAME]) for text in texts[:MOST_NAMES]) or "none"
-    return shown if len(texts) <= MOST_NAMES else f"{shown} and {len(texts) - MOST_NAMES} more"
+    found = list(names)
+    shown = ", ".join(repr(_text(name)[:LONGEST_NAME]) for name in found[:MOST_NAMES]) or "none"
+    return shown if len(found) <= MOST_NAMES else f"{shown} and {len(found) - MOST_NAMES} more"
+
+
+def _text(name: object) -> str:
+    """A name as text; what a file has in a name's place may hold itself a billion times."""
+    return shortened(name) if isinstance(name, (dict, list, tuple, set, frozenset)) else str(name)
 
 
 def shortened(value: object) -> str:
@@ -35,6 +40,18 @@ def shortened(value: object) -> str:
         "{'hidden_size': [32], 'layers': [0, 1, 2, 3, 4, 5, ...]}"
     """
     return _SHORT.repr(value)[:LONGEST_VALUE]
+
+
+def visible(text: str) -> str:
+    """Text from a file for a terminal: what would move the cursor or hide a line is written as its escape.
+
+    Example:
+        >>> visible("fc1" + chr(27) + "[2J.weight")
+        'fc1\\\\x1b[2J.weight'
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter == "\n" or letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def dtype_name(dtype: object) -> str:

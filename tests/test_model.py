@@ -143,3 +143,25 @@ def test_a_network_whose_constructor_takes_nothing_needs_no_config():
     assert isinstance(build_model({"architecture": "Fixed"}, Fixed), Fixed)
     with pytest.raises(ConfigError, match="model_config does not fit Fixed: got an unexpected"):
         build_model({"architecture": "Fixed", "x": 1}, Fixed)
+
+
+def test_a_damaged_config_gets_a_short_message():
+    nest = [1]
+    for _ in range(40):
+        nest = [nest, nest]
+    other = [1]
+    for _ in range(40):
+        other = [other, other]
+    sizes = {"input_size": 4, "num_classes": 3}
+    for config in (
+        {**sizes, "hidden_sizes": [1] * 20_000},
+        {**sizes, "hidden_sizes": nest},
+        {**sizes, "hidden_size": nest},
+        {**sizes, "hidden_size": 8, "architecture": nest},
+        {**sizes, "hidden_size": 8, (("a",) * 3): 3},
+    ):
+        with pytest.raises(ConfigError, match="model_config") as caught:
+            build_model(config)
+        assert len(str(caught.value)) < 500
+    with pytest.raises(ConfigError, match="hidden_size or hidden_sizes"):
+        ModelConfig(4, other, 3, [nest])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from simplenet import preprocessing
 from simplenet.errors import ConfigError, DataError, GoldenMismatchError, NotACheckpointError
 from simplenet.preprocessing import (
     LOG_PROBABILITIES,
@@ -167,3 +168,38 @@ def test_the_words_for_outputs():
             output_of({"output": wrong}, "file")
     with pytest.raises(ConfigError, match="output: expected one of"):
         check_output(RAW, "softmax", "file")
+
+
+def nest(depth=40):
+    """A list that, written out, has 2**depth entries."""
+    value = [1]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize("value", [nest(), {"a": nest()}, "x" * 10**6])
+def test_a_value_that_is_endless_when_written_out_gets_a_short_message(value):
+    loop = [1]
+    loop.append(loop)
+    for entries in (
+        {"input_shape": value},
+        {"input_shape": [value]},
+        {"preprocessing": {"mean": value}},
+        {"preprocessing": {"std": [value]}},
+        {"preprocessing": {"scale": loop}},
+    ):
+        with pytest.raises(NotACheckpointError, match=r"model\.pt: (input_shape|preprocessing)") as caught:
+            InputSpec.from_checkpoint(entries, "model.pt")
+        assert len(str(caught.value)) < 400
+    with pytest.raises(NotACheckpointError, match="output: expected one of"):
+        preprocessing.stated_output({"output": value}, "model.pt")
+
+
+def test_numbers_beyond_a_float_and_shapes_of_many_axes_are_refused():
+    with pytest.raises(ConfigError, match="mean: expected finite numbers"):
+        InputSpec.of(None, {"mean": 10**400})
+    with pytest.raises(ConfigError, match="at most 64 axes, found 1000"):
+        InputSpec.of([1] * 1000)
+    with pytest.raises(ConfigError, match="numbers in a row"):
+        InputSpec.of([10**2000] * 60)

@@ -173,7 +173,9 @@ def _stage_files(
     extra = stage / "extra"
     shutil.copytree(_LIBRARY, extra / "simplenet", ignore=shutil.ignore_patterns(*_NOT_CARRIED))
     if labels := adopted.checkpoint.get(CLASSES):
-        (extra / LABELS_FILE).write_bytes(orjson.dumps({str(i): label for i, label in enumerate(labels)}))
+        # Half a surrogate, of a damaged file, is no UTF-8.
+        named = {str(i): str(label).encode(errors="replace").decode() for i, label in enumerate(labels)}
+        (extra / LABELS_FILE).write_bytes(orjson.dumps(named))
     if not adopted.notes and is_torch_zip_file(checkpoint):
         shutil.copyfile(checkpoint, stage / CHECKPOINT_FILE)
     else:  # adopted, or in a form that a stock TorchServe cannot read, such as .safetensors

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from simplenet.checkpoint.entries import plain_part
 from simplenet.checkpoint.keys import CLASSES
 from simplenet.checkpoint.weights import read_weights
 from simplenet.paths import PathLike
@@ -118,7 +119,8 @@ def diff(a: PathLike, b: PathLike) -> Comparison:
     layers = _layer_changes(*weights)
     labels = ({CLASSES: names} if (names := file.classes) else {} for file in (first, second))
     return Comparison(
-        model_config=_field_changes(first.model_config or {}, second.model_config or {}),
+        # A config of somebody else's may hold itself, or another a billion times.
+        model_config=_field_changes(*(plain_part(file.model_config, "model_config")[0] for file in (first, second))),
         metadata=_field_changes(first.metadata, second.metadata),
         classes=_field_changes(*labels).get(CLASSES),
         layers=layers,

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 
 from simplenet.errors import CheckpointError, NotACheckpointError
-from simplenet.text import quoted
+from simplenet.text import LONGEST_NAME, quoted, shortened, visible
 
 _MOST_ENTRIES = 100_000
 _DEEPEST = 100
+_LONGEST_KEY = 200  # characters
+_LONGEST_TEXT = 100_000  # characters of one string
+_MOST_LETTERS = 10_000_000  # of all strings of an entry, a string counted as often as it is written
 
 
 def required_entries(
@@ -26,9 +29,9 @@ def required_entries(
         [3, 0.25]
     """
     if missing := [key for key in keys if key not in checkpoint]:
+        found = [key for key in checkpoint if isinstance(key, str)]
         raise NotACheckpointError(
-            f"{source}: missing {quoted(missing)}; found {quoted(sorted(map(str, checkpoint)))}; "
-            f"save it with simplenet.{saved_with}"
+            f"{source}: missing {quoted(missing)}; found {quoted(sorted(found))}; save it with simplenet.{saved_with}"
         )
     return [checkpoint[key] for key in keys]
 
@@ -49,7 +52,10 @@ def plain_data(value: Any, where: str) -> Any:
     if isinstance(value, str):  # torch.__version__ has its own class
         return str.__str__(value)
     if isinstance(value, Mapping):
-        return {plain_data(key, f"{where} key"): plain_data(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {
+            plain_data(key, f"{where} key"): plain_data(item, f"{where}[{shortened(key)}]")
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         items = [plain_data(item, f"{where}[{index}]") for index, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
@@ -67,14 +73,34 @@ def plain_part(values: Any, where: str) -> tuple[dict[str, Any], list[str]]:
     """
     kept: dict[str, Any] = {}
     others = []
-    for name, value in values.items() if isinstance(values, Mapping) else ():
+    for key, value in values.items() if isinstance(values, Mapping) else ():
+        name = key if isinstance(key, str) else shortened(key)
         try:
-            if not is_small(value):
-                raise CheckpointError(f"{where}[{name!r}]: too much")
+            if not is_small(value) or not _is_readable({name: value}):
+                raise CheckpointError(f"{where}: too much")
             kept[str(name)] = plain_data(value, where)
         except CheckpointError:
-            others.append(str(name)[:80])
+            others.append(visible(name[:LONGEST_NAME])[:LONGEST_NAME])
     return kept, others
+
+
+def _is_readable(value: Any) -> bool:
+    """Whether a small value's text is of some length, and its keys can be printed: an escape would move the cursor."""
+    left, queue = _MOST_LETTERS, [value]
+    while queue:
+        item = queue.pop()
+        if isinstance(item, str):
+            left -= len(item)
+            if len(item) > _LONGEST_TEXT or left < 0:
+                return False
+        elif isinstance(item, Mapping):
+            names = [key for key in item if isinstance(key, str)]
+            if any(len(name) > _LONGEST_KEY or not name.isprintable() for name in names):
+                return False
+            queue += item.values()
+        elif isinstance(item, (list, tuple)):
+            queue += item
+    return True
 
 
 def is_small(value: Any) -> bool:

@@ -6,6 +6,7 @@ bytes decide which one reads.
 
 import io
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -100,11 +101,20 @@ def read_contents(path: PathLike, device: str | torch.device = "cpu", *, mapped:
     device = checked_device(device, str(file))
     if file.is_dir():
         raise _another_kind(str(file), kind_of_folder(file))
+    if not file.is_file():  # reading it might wait forever
+        raise NotACheckpointError(f"{file}: expected a file, found {_special(file)}; save the checkpoint to a file")
     with file.open("rb") as stream:
         contents = _read(stream, device, str(file), file if mapped else None)
     if isinstance(contents, dict):
         require_known_format(contents.get(METADATA), str(file))
     return contents
+
+
+def _special(path: Path) -> str:
+    """What something is that is neither a file nor a folder."""
+    mode = path.stat().st_mode
+    kinds = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
+    return next((name for test, name in kinds if test(mode)), "a block device")
 
 
 def is_torch_zip_file(path: PathLike) -> bool:
@@ -140,7 +150,7 @@ def _read(stream: IO[bytes], device: torch.device, source: str, mapped: Path | N
     head = stream.read(_HEAD)
     stream.seek(0)
     if not head:
-        raise TruncatedCheckpointError(f"{source}: the file is empty")
+        raise TruncatedCheckpointError(f"{source}: the file is empty; download or copy it again")
     if is_safetensors(head):
         return _read_safetensors(stream, device, source, mapped)
     if head.startswith(_NPY):
@@ -195,7 +205,7 @@ def _zip_names(stream: IO[bytes], source: str) -> list[str]:
             return archive.namelist()
     except DAMAGED_ZIP as error:
         raise TruncatedCheckpointError(
-            f"{source}: the file is damaged or ends too early: {first_line(error)}"
+            f"{source}: the file is damaged or ends too early: {first_line(error)}; download or copy it again"
         ) from error
     finally:
         stream.seek(0)

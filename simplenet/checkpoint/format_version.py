@@ -8,6 +8,7 @@ from typing import Any
 
 from simplenet.checkpoint.keys import CONTENT_HASH, CURRENT_FORMAT, FORMAT_VERSION
 from simplenet.errors import LaterFormatError, NotACheckpointError
+from simplenet.text import shortened
 
 
 def require_known_format(metadata: Any, source: str) -> None:
@@ -28,10 +29,11 @@ def require_known_format(metadata: Any, source: str) -> None:
     version = metadata.get(FORMAT_VERSION, CURRENT_FORMAT)
     if type(version) is not int or version < 1:
         raise NotACheckpointError(
-            f"{source}: metadata[{FORMAT_VERSION!r}]: expected a whole number from 1, found {version!r}"
+            f"{source}: metadata[{FORMAT_VERSION!r}]: expected a whole number from 1, found {shortened(version)}"
         )
     if version > CURRENT_FORMAT:
         raise LaterFormatError(
             f"{source}: expected a checkpoint of format {CURRENT_FORMAT}, the latest that this version reads, "
-            f"found format {version}; upgrade SimpleNet Serve, in its checkout: git pull && scripts/bootstrap"
+            f"found format {shortened(version)}; "
+            "upgrade SimpleNet Serve, in its checkout: git pull && scripts/bootstrap"
         )

@@ -32,6 +32,7 @@ from simplenet.checkpoint.weights import weights_in
 from simplenet.errors import CheckpointError, NotACheckpointError
 from simplenet.model import bare_network
 from simplenet.paths import PathLike
+from simplenet.text import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,9 @@ def load_checkpoint_for_training(
     )
     epoch, loss = _number(epoch), _number(loss)
     if type(epoch) is not int or type(loss) is not float:
-        raise NotACheckpointError(f"{source}: expected epoch and loss as numbers, found {epoch!r} and {loss!r}")
+        raise NotACheckpointError(
+            f"{source}: expected epoch and loss as numbers, found {shortened(epoch)} and {shortened(loss)}"
+        )
     check_weights(network, state_dict, source)
     check_optimizer_state(optimizer, optimizer_state, source)
     with ExitStack() as undo:

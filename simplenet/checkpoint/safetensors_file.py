@@ -117,14 +117,16 @@ def read_safetensors(
     except safetensors.SafetensorError as error:
         truncated = ("incomplete metadata", "invalid header length")  # tensors, or a header, longer than the file
         kind = TruncatedCheckpointError if any(text in str(error) for text in truncated) else NotACheckpointError
-        raise kind(f"{name}: not a complete .safetensors file: {error}") from error
+        raise kind(f"{name}: not a complete .safetensors file: {error}; download or copy it again") from error
     try:
         entries = {key: _parsed(text) for key, text in header.items()}
         require_known_format(entries.get(METADATA), name)  # before the form of the golden samples matters
         if isinstance(entries.get(GOLDEN), dict):
             entries[GOLDEN] = {name: _unpack(packed) for name, packed in entries[GOLDEN].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise NotACheckpointError(f"{name}: the header's metadata is damaged: {error}") from error
+        raise NotACheckpointError(
+            f"{name}: the header's metadata is damaged: {error}; download or copy it again"
+        ) from error
     return {MODEL_STATE_DICT: tensors, **entries}
 
 

@@ -15,6 +15,7 @@ from simplenet.checkpoint.state_dict import find_state_dict
 from simplenet.errors import SimpleNetError
 from simplenet.paths import PathLike
 from simplenet.storage import StoredFile, is_remote, list_objects, local_copy, local_output
+from simplenet.text import LONGEST_VALUE, shortened
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".mar")  # of the files that a listing opens
 SHORT_HASH = 8  # hexadecimal digits
@@ -111,7 +112,7 @@ def _version(file: StoredFile) -> Version:
         _utc(metadata.get(TIMESTAMP)) or modified,
         _short(metadata.get(CONTENT_HASH)),
         _short(metadata.get(PARENT_HASH)),
-        metadata.get("accuracy"),
+        _shown(metadata.get("accuracy")),
     )
 
 
@@ -123,6 +124,13 @@ def _utc(timestamp: Any) -> str | None:
         return moment.astimezone(timezone.utc).isoformat(timespec="seconds")
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _shown(value: Any) -> Any:
+    """An accuracy as a listing shows it: what is no number is shortened."""
+    if isinstance(value, str):
+        return value[:LONGEST_VALUE]
+    return value if value is None or isinstance(value, (bool, int, float)) else shortened(value)
 
 
 def _short(value: Any) -> str | None:

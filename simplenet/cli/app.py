@@ -10,6 +10,7 @@ from simplenet.cli.serving import predict, serve, stop
 from simplenet.cli.training import train
 from simplenet.errors import SimpleNetError
 from simplenet.settings import help_text
+from simplenet.text import visible
 
 app = typer.Typer(
     help="From a PyTorch checkpoint to a production prediction server.",
@@ -27,7 +28,7 @@ def main() -> None:
     try:
         app()
     except SimpleNetError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {visible(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
         typer.echo(f"error: {error.filename or 'file'}: {error.strerror or error}", err=True)

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
+from rich import markup
 from rich.table import Column, Table
+
+from simplenet.text import visible
 
 if TYPE_CHECKING:
     from simplenet.checkpoint.certify import Certificate
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from simplenet.inspection import Description
 
 _SENTENCE = 40  # characters; a list of longer texts has a row for each
+
+
+def escape(text: str) -> str:
+    """A file's text in a table: neither rich's markup nor the terminal's escapes have an effect."""
+    return markup.escape(visible(text))
 
 
 def as_json(value: Any) -> str:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 import simplenet
 from simplenet.archive import create_archive, read_archive
-from simplenet.archive.create import _TRIAL
+from simplenet.archive.create import _TRIAL, LABELS_FILE, _stage_files
 from simplenet.archive.profile import with_profile
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
@@ -353,3 +354,10 @@ def test_a_deeper_network_is_packed(tmp_path):
     save_for_inference(SimpleNet(9, hidden_sizes=(6, 5), num_classes=3), tmp_path / "deep.pt")
     packed = create_archive(tmp_path / "deep.pt", export_path=tmp_path)
     assert read_archive(packed).checkpoint["model_config"]["hidden_sizes"] == [6, 5]
+
+
+def test_a_label_with_half_a_surrogate_is_staged(tmp_path):
+    save_for_inference(SimpleNet(4, 8, 2), tmp_path / "small.pt")
+    adopted = SimpleNamespace(checkpoint={"classes": ["a\udc80", "b"]}, notes=())
+    _stage_files(tmp_path, tmp_path / "small.pt", adopted, {}, None)
+    assert orjson.loads((tmp_path / "extra" / LABELS_FILE).read_bytes()) == {"0": "a?", "1": "b"}

@@ -130,3 +130,16 @@ def test_spoilt_weights_are_not_compared(saved, tmp_path):
     write_checkpoint(checkpoint, tmp_path / "spoilt.pt")
     with pytest.raises(HashMismatchError, match=r"spoilt\.pt"):
         diff(saved, tmp_path / "spoilt.pt")
+
+
+def test_a_config_that_is_endless_when_written_out_is_left_aside(tmp_path):
+    nest = {"a": 1}
+    for _ in range(40):
+        nest = {"a": nest, "b": nest}
+    loop = {"lr": 0.1}
+    loop["self"] = loop
+    for name, rate in (("first", 0.1), ("second", 0.2)):
+        config = {"input_size": 4, "rate": rate, "nest": nest, "loop": loop}
+        torch.save({"model_state_dict": {"w": torch.ones(2, 2)}, "model_config": config}, tmp_path / f"{name}.pt")
+    comparison = diff(tmp_path / "first.pt", tmp_path / "second.pt")
+    assert comparison.model_config == {"rate": FieldChange(0.1, 0.2)}

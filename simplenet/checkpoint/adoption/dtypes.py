@@ -64,7 +64,9 @@ def _tensor(value: object, where: str) -> torch.Tensor:
             raise CheckpointError(
                 f"{where}: a lazy parameter without a shape; run the network on one batch, and save it after that"
             )
-        return value if type(value) is torch.Tensor and not value.requires_grad else value.detach()
+        value = value if type(value) is torch.Tensor and not value.requires_grad else value.detach()
+        # A view that is negative or conjugate by a flag has other bytes in memory than its numbers.
+        return value.resolve_conj().resolve_neg() if value.is_neg() or value.is_conj() else value
     if isinstance(value, (np.ndarray, np.generic)):
         return _from_numpy(np.asarray(value), where)
     if isinstance(value, (bool, int, float)) and -(2**63) <= value < 2**63:

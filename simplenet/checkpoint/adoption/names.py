@@ -1,5 +1,6 @@
 """The names of weights: without what wrappers add, in natural order, and which belong to no layer of the network."""
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ _COUNTERS = frozenset(
         *("_extra_state", "_float_tensor", "pos_weight", "class_weight", "class_weights"),
     )
 )
+_MOST_DOTS = 32  # of a name, behind which no network begins
+_LONGEST = 1000  # characters of a layer's name
 _LOSS = re.compile(
     r"(^|[._])(loss|criterion|metric|metrics|acc|accuracy|auroc|f1)(_?fn)?([._]|\d|$)|loss", re.IGNORECASE
 )
@@ -35,12 +38,17 @@ def without_wrappers(names: Iterable[str], source: str) -> dict[str, str]:
     """
     parts = {name: [part for part in name.split(".") if part not in _WRAPPERS] or [name] for name in names}
     weights = [name for name in parts if not is_counter(name)]
-    while weights and all(len(parts[name]) > 1 and parts[name][0] == _LEADING for name in weights):
-        parts = {name: found[1:] if found[0] == _LEADING and len(found) > 1 else found for name, found in parts.items()}
+    wrapped = min((_leading(parts[name]) for name in weights), default=0)  # times, counted once: a name may be long
+    parts = {name: found[min(wrapped, _leading(found)) :] for name, found in parts.items()}
     bare = {name: ".".join(found) for name, found in parts.items()}
     if len(set(bare.values())) != len(bare):
         raise KeyMismatchError(f"{source}: two weights have the same name without what wrappers add to it")
     return bare
+
+
+def _leading(parts: list[str]) -> int:
+    """How many times a name begins with what DataParallel adds; its last part is the layer's own."""
+    return next((index for index, part in enumerate(parts[:-1]) if part != _LEADING), len(parts) - 1)
 
 
 def is_counter(name: str) -> bool:
@@ -66,13 +74,16 @@ def is_of_loss(name: str) -> bool:
 def prefixes(names: Iterable[str]) -> list[str]:
     """Every dotted prefix that two or more of the names share, the shortest first; the empty one is the first.
 
+    Only the first dots of a name are looked at, and no name that is too long: a damaged file may have any.
+
     Example:
         >>> prefixes(["net.fc1.weight", "net.fc1.bias", "loss.weight"])
         ['', 'net.', 'net.fc1.']
     """
     counts: dict[str, int] = {}
-    for name in names:
-        for position in (index for index, letter in enumerate(name) if letter == "."):
+    for name in (name for name in names if len(name) <= _LONGEST):
+        dots = (index for index, letter in enumerate(name) if letter == ".")
+        for position in itertools.islice(dots, _MOST_DOTS):
             prefix = name[: position + 1]
             counts[prefix] = counts.get(prefix, 0) + 1
     return ["", *sorted((prefix for prefix, count in counts.items() if count > 1), key=lambda one: one.count("."))]
@@ -90,4 +101,7 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
         >>> sorted(["layer10", "layer9"], key=natural_key)
         ['layer9', 'layer10']
     """
-    return [(0, int(part)) if part.isdigit() and len(part) < 10 else (1, part) for part in re.split(r"(\d+)", name)]
+    return [
+        (0, int(part)) if part.isascii() and part.isdecimal() and len(part) < 10 else (1, part)
+        for part in re.split(r"(\d+)", name)
+    ]

@@ -10,6 +10,7 @@ from simplenet.checkpoint.reading.stand_in import Global, StandIn
 
 _SMALLEST_BUDGET = 1 << 26
 _FEW_OPCODES = 1_000_000
+_FEW_OBJECTS = 1_000_000
 
 
 class Allowed(Global):
@@ -43,6 +44,7 @@ class Builder:
         allowed: the names that have a function of ours.
         budget: how many bytes may be allocated beyond the file.
         opcodes: how many may be run.
+        objects: how many may be made; plain values are paid for by their bytes in the file.
         device: for tensors.
 
     Example:
@@ -57,10 +59,12 @@ class Builder:
         budget: Budget | None = None,
         opcodes: Budget | None = None,
         device: torch.device | None = None,
+        objects: Budget | None = None,
     ) -> None:
         self.allowed = {} if allowed is None else allowed
         self.budget = Budget(_SMALLEST_BUDGET) if budget is None else budget
         self.opcodes = Budget(_FEW_OPCODES, "opcodes") if opcodes is None else opcodes
+        self.objects = Budget(_FEW_OBJECTS, "objects") if objects is None else objects
         self.device = torch.device("cpu") if device is None else device
         self.found: dict[tuple[str, str], Any] = {}
         self.checks: list[Callable[[], None]] = []  # of tensors whose numbers are read later
@@ -69,6 +73,7 @@ class Builder:
         """What stands for a name: an `Allowed`, a harmless constant such as a dtype, or a `Global`."""
         key = (module, name)
         if key not in self.found:
+            self.objects.spend(1)
             self.found[key] = self.allowed[key] if key in self.allowed else Global(module, name)
         return self.found[key]
 
@@ -78,6 +83,7 @@ class Builder:
         Raises:
             Refused: `callee` is no name, or the arguments are no tuple.
         """
+        self.objects.spend(1)
         if type(args) is not tuple:
             raise Refused(f"pickle: expected a tuple of arguments, found {type(args).__name__}")
         if type(kwargs) is not dict:

@@ -28,6 +28,7 @@ def _stack_global(machine: Stack, at: int) -> int:
 
 def _extension(size: int) -> Opcode:
     def run(machine: Stack, at: int) -> int:
+        machine.builder.objects.spend(1)
         code = int.from_bytes(machine.data[at : at + size], "little")
         machine.stack.append(Global("copyreg", f"extension {code}"))
         return at + size

@@ -16,6 +16,7 @@ from simplenet.checkpoint.reading.stack import Opcode, Stack
 from simplenet.checkpoint.reading.stand_in import StandIn
 
 MOST_MARKS = 10_000  # open at a time
+MOST_REMEMBERED = 4_000_000  # objects in the memo, of some 100 bytes each for one byte of the pickle
 _NEWEST_PROTOCOL = 5
 _SET = 216  # bytes that an empty one takes, for one byte of the pickle
 _UINT4, _UINT8 = Struct("<I"), Struct("<Q")
@@ -63,20 +64,28 @@ def _dup(machine: Stack, at: int) -> int:
 
 def _new(make: Callable[[], Any]) -> Opcode:
     def run(machine: Stack, at: int) -> int:
+        machine.builder.objects.spend(1)
         machine.stack.append(make())
         return at
 
     return run
 
 
+def _empty_tuple(machine: Stack, at: int) -> int:
+    machine.stack.append(())  # there is one for all
+    return at
+
+
 def _empty_set(machine: Stack, at: int) -> int:
     machine.builder.budget.spend(_SET)
+    machine.builder.objects.spend(1)
     machine.stack.append(set())
     return at
 
 
 def _tuple(machine: Stack, at: int) -> int:
     items = machine.since_mark()
+    machine.builder.objects.spend(1)
     machine.stack.append(tuple(items))
     return at
 
@@ -86,6 +95,7 @@ def _short_tuple(size: int) -> Opcode:
         stack = machine.stack
         if len(stack) < size:
             raise IndexError
+        machine.builder.objects.spend(1)
         stack[-size:] = [tuple(stack[-size:])]
         return at
 
@@ -94,12 +104,14 @@ def _short_tuple(size: int) -> Opcode:
 
 def _list(machine: Stack, at: int) -> int:
     items = machine.since_mark()
+    machine.builder.objects.spend(1)
     machine.stack.append(items)
     return at
 
 
 def _dict(machine: Stack, at: int) -> int:
     items = machine.since_mark()
+    machine.builder.objects.spend(1)
     made: dict[Any, Any] = {}
     _fill(made, items)
     machine.stack.append(made)
@@ -109,6 +121,7 @@ def _dict(machine: Stack, at: int) -> int:
 def _frozenset(machine: Stack, at: int) -> int:
     items = machine.since_mark()
     machine.builder.budget.spend(_SET)
+    machine.builder.objects.spend(1)
     machine.stack.append(frozenset(map(checked_key, items)))
     return at
 
@@ -190,20 +203,26 @@ def _put(machine: Stack, at: int) -> int:
 
 
 def _long_put(machine: Stack, at: int) -> int:
-    machine.memo[_UINT4.unpack_from(machine.data, at)[0]] = machine.stack[-1]
+    _remember(machine, _UINT4.unpack_from(machine.data, at)[0])
     return at + 4
 
 
 def _text_put(machine: Stack, at: int) -> int:
     text, at = text_line(machine.data, at)
-    machine.memo[number(text.encode())] = machine.stack[-1]
+    _remember(machine, number(text.encode()))
     return at
 
 
 def _memoize(machine: Stack, at: int) -> int:
-    memo = machine.memo
-    memo[len(memo)] = machine.stack[-1]
+    _remember(machine, len(machine.memo))
     return at
+
+
+def _remember(machine: Stack, key: int) -> None:
+    memo = machine.memo
+    if len(memo) >= MOST_REMEMBERED:
+        raise Refused(f"pickle: expected at most {MOST_REMEMBERED} objects in its memo, found more")
+    memo[key] = machine.stack[-1]
 
 
 CONTAINERS: dict[bytes, Opcode] = {
@@ -213,7 +232,7 @@ CONTAINERS: dict[bytes, Opcode] = {
     b"0": _pop,
     b"1": _pop_mark,
     b"2": _dup,
-    b")": _new(tuple),
+    b")": _empty_tuple,
     b"]": _new(list),
     b"}": _new(dict),
     b"\x8f": _empty_set,

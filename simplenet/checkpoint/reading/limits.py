@@ -9,6 +9,7 @@ from simplenet.manifest import MAX_INFLATION
 
 MOST_COPIES = 4  # times the file: protocol 2 copies bytes twice, an array once more
 MOST_OPCODES = 20_000_000
+MOST_OBJECTS = 2_000_000  # of some 200 bytes each, for as few as one byte of the file
 _FREE = 1 << 26  # bytes that the smallest file may use
 _FREE_OPCODES = 1_000_000
 _OPCODES = 20  # for each byte of the file: one, unless the pickle is compressed
@@ -24,6 +25,7 @@ class Limits:
         copies: bytes that a pickle has copied.
         inflated: what compressed entries become.
         opcodes: of all pickles together.
+        objects: lists, dicts, tuples and stand-ins that they make.
         deeper: how many more files may lie inside each other.
     """
 
@@ -31,6 +33,7 @@ class Limits:
     copies: Budget
     inflated: Budget
     opcodes: Budget
+    objects: Budget
     deeper: int = _DEEPEST
 
     @classmethod
@@ -41,6 +44,7 @@ class Limits:
             copies=Budget(_FREE + MOST_COPIES * size),
             inflated=Budget(_FREE + MAX_INFLATION * size),
             opcodes=Budget(min(MOST_OPCODES, _FREE_OPCODES + _OPCODES * size), "opcodes"),
+            objects=Budget(MOST_OBJECTS, "objects"),
         )
 
     def inside(self, size: int) -> "Limits":

@@ -10,7 +10,7 @@ from typing import Any
 from simplenet.checkpoint.reading.building import Builder
 from simplenet.checkpoint.reading.calls import CALLS
 from simplenet.checkpoint.reading.containers import CONTAINERS
-from simplenet.checkpoint.reading.literals import LITERALS, Literal
+from simplenet.checkpoint.reading.literals import LITERALS, Literal, Python2Text
 from simplenet.checkpoint.reading.refusal import EndsTooEarly, Refused
 from simplenet.checkpoint.reading.stack import Opcode, Stack
 
@@ -68,11 +68,27 @@ def _literal(read: Literal) -> Opcode:
     return run
 
 
+def _python2(read: Literal) -> Opcode:
+    """A string of Python 2, which takes far more memory than bytes of the file if it is not ASCII."""
+
+    def run(machine: Stack, at: int) -> int:
+        value, at = read(machine.data, at)
+        if type(value) is Python2Text:
+            machine.builder.objects.spend(_PYTHON2_TEXT)
+        machine.stack.append(value)
+        return at
+
+    return run
+
+
 def _unknown(machine: Stack, at: int) -> int:
     raise Refused(f"pickle, byte {at - 1}: expected an opcode, found {machine.data[at - 1]}")
 
 
 _STOP = ord(".")
 _LONGEST_NUMBER = 8  # bytes of an opcode's number
-_KNOWN = {**CONTAINERS, **CALLS, **{code: _literal(read) for code, read in LITERALS.items()}}
+_PYTHON2_TEXT = 4  # objects: the text, its bytes and where it has them
+_PYTHON2 = (b"S", b"T", b"U")
+_READERS = {code: (_python2 if code in _PYTHON2 else _literal)(read) for code, read in LITERALS.items()}
+_KNOWN = {**CONTAINERS, **CALLS, **_READERS}
 _OPCODES = [_KNOWN.get(bytes([code]), _unknown) for code in range(256)]

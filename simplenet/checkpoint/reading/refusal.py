@@ -67,7 +67,9 @@ def one_line(source: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise CheckpointError(f"{source}: does not fit on the device: {_short(error)}") from error
     except zipfile.BadZipFile as error:
-        raise TruncatedCheckpointError(f"{source}: the file is damaged or ends too early: {_short(error)}") from error
+        raise TruncatedCheckpointError(
+            f"{source}: the file is damaged or ends too early: {_short(error)}; download or copy it again"
+        ) from error
     except Exception as error:  # a damaged file makes many kinds; each means the same to the reader
         raise NotACheckpointError(f"{source}: damaged, or not a checkpoint: {_short(error)}") from error
 

@@ -86,7 +86,7 @@ class _FileBuilder(Builder):
     """Makes the objects of a pickle in a file: knows its storages, and reads files inside it."""
 
     def __init__(self, device: torch.device, limits: Limits, storage_of: Callable[[Any], Any] | None = None) -> None:
-        super().__init__(ALLOWED, limits.copies, limits.opcodes, device)
+        super().__init__(ALLOWED, limits.copies, limits.opcodes, device, limits.objects)
         self.limits = limits
         self.storage_of = storage_of
 

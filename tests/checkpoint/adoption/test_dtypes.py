@@ -143,3 +143,12 @@ def test_what_is_not_usable_is_refused_in_one_line(kind: str) -> None:
     assert found in message
     assert remedy in message
     assert "\n" not in message
+
+
+def test_a_negative_or_conjugate_view_becomes_its_numbers():
+    stored = torch.tensor([[1.0, 2.0]])
+    (found,) = usable({"w": torch._neg_view(stored)}, "m.pt")[0].values()
+    assert not found.is_neg()
+    assert found.tolist() == [[-1.0, -2.0]]
+    with pytest.raises(CheckpointError, match="complex64 numbers"):
+        usable({"w": torch.ones(2, dtype=torch.complex64).conj()}, "m.pt")

@@ -10,7 +10,7 @@ from simplenet.checkpoint.reading import StandIn
 from simplenet.checkpoint.reading.building import Builder
 from simplenet.checkpoint.reading.literals import Python2Text
 from simplenet.checkpoint.reading.pickle_machine import _OPCODES, PickleMachine, _unknown
-from simplenet.checkpoint.reading.refusal import Refused
+from simplenet.checkpoint.reading.refusal import Budget, Refused
 
 
 def run(data: bytes) -> Any:
@@ -99,3 +99,33 @@ def test_keywords_are_kept() -> None:
 def test_a_key_that_is_not_plain_is_refused(key: bytes) -> None:
     with pytest.raises(Refused, match="expected a key"):
         run(b"}" + (b"(" if key.endswith(b"t") else b"") + key + b"Ns.")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [b"]", b"}", b"\x8f", b"(t", b"N\x85", b"(l", b"(d", b"(\x91", b"h\x00)R", b"h\x00)\x81", b"(ia\nb\n", b"\x82\x01"],
+)
+def test_objects_of_a_few_bytes_are_paid_for(made: bytes) -> None:
+    def opcodes(times: int) -> bytes:
+        return b"\x80\x02ca\nb\nq\x00" + made * times + b"."
+
+    PickleMachine(opcodes(9), Builder(objects=Budget(10, "objects"))).run()
+    with pytest.raises(Refused, match="at most 10 objects"):
+        PickleMachine(opcodes(10 + 1), Builder(objects=Budget(10, "objects"))).run()
+
+
+def test_names_and_text_of_python_2_are_paid_for() -> None:
+    for data in (b"".join(b"ca%d\nb\n" % number for number in range(11)), b"U\x01\xe9" * 3):
+        with pytest.raises(Refused, match="at most 10 objects"):
+            PickleMachine(data + b".", Builder(objects=Budget(10, "objects"))).run()
+    PickleMachine(b"U\x01a" * 1000 + b".", Builder(objects=Budget(10, "objects"))).run()
+
+
+def test_the_memo_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simplenet.checkpoint.reading.containers.MOST_REMEMBERED", 10)
+    for put in (b"\x94", *(b"r" + bytes([number, 0, 0, 0]) for number in range(1))):
+        run(b"N" + put * 10 + b".")
+    with pytest.raises(Refused, match="at most 10 objects in its memo"):
+        run(b"N" + b"\x94" * 11 + b".")
+    with pytest.raises(Refused, match="at most 10 objects in its memo"):
+        run(b"N" + b"".join(b"p%d\n" % number for number in range(11)) + b".")

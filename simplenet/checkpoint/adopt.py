@@ -173,7 +173,10 @@ def _checkpoint(
     try:
         return inference_checkpoint(model, metadata, model_config=config, golden_inputs=golden_inputs, **stated)
     except SimpleNetError as error:
-        raise type(error)(f"{source}: {error}") from error
+        half = any(tensor.dtype == torch.float16 for tensor in model.parameters())
+        # float16 ends at 65,504: what a network reckons leaves it though each weight is within
+        remedy = "; convert the weights to float32: model.float()" if half and "NaN or infinite" in str(error) else ""
+        raise type(error)(f"{source}: {error}{remedy}") from error
 
 
 def _lines_about_lacks(weights: Weights, config: Mapping[str, Any], given: Given, golden_note: str) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from simplenet.checkpoint.adoption.dtypes import require_finite
-from simplenet.checkpoint.adoption.labels import class_labels, find_labels
+from simplenet.checkpoint.adoption.labels import NUMBERED, agreed, class_labels, find_labels
 from simplenet.checkpoint.entries import plain_data
 from simplenet.checkpoint.keys import (
     CERTIFICATE,
@@ -319,14 +319,25 @@ def _metadata(weights: Weights) -> tuple[dict[str, Any], list[str]]:
 
 
 def _labels(weights: Weights, num_classes: int) -> tuple[list[str] | None, list[str]]:
-    notes = []
-    for place, value in find_labels(weights.checkpoint):
-        labels, note = class_labels(value, num_classes, weights.source)
-        if note:
-            notes.append(f"{place}: {note.removeprefix(f'{weights.source}: ')}")
+    """The class labels, and where they come from or why there are none."""
+    stored = weights.checkpoint.get(CLASSES)
+    is_plain = isinstance(stored, list) and all(type(label) is str for label in stored)
+    ours = CONTENT_HASH in weights.metadata and is_plain
+    places = [(CLASSES, stored)] if ours else find_labels(weights.checkpoint)
+    names = {*weights.state_dict, *weights.stored_names.values()}
+    names |= {name.rpartition(".")[0] for name in names}
+    found: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for place, value in places:
+        labels, note = class_labels(value, num_classes, place, weights=names, ours=ours)
         if labels:
-            return labels, notes
-    return None, notes
+            found[place] = labels
+        notes += [note] if note else []
+    taken, contradiction = agreed(found)
+    if taken is None:
+        return None, notes + ([contradiction] if contradiction else [])
+    notes = [f"{note.removesuffix(NUMBERED)}; left aside" for note in notes]
+    return found[taken], notes + ([] if taken == CLASSES and is_plain else [f"classes: from {taken!r}"])
 
 
 def _name(network: Callable[..., nn.Module]) -> str:

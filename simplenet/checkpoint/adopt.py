@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from simplenet.checkpoint.adoption.arguments import arguments_to_name, stored_arguments
 from simplenet.checkpoint.adoption.dtypes import require_finite
 from simplenet.checkpoint.adoption.labels import NUMBERED, agreed, class_labels, find_labels
 from simplenet.checkpoint.entries import plain_data
@@ -223,24 +224,45 @@ def _simplenet_config(weights: Weights, given: Given) -> tuple[dict[str, Any], l
 def _network_config(
     contents: Any, network: Callable[..., nn.Module], source: str, given: Given
 ) -> tuple[dict[str, Any], list[str]]:
-    """The constructor's arguments of the user's own network: as given, else as stored, else none."""
+    """The constructor's arguments of the user's own network: as given, else as stored, among others too, else none."""
     stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
     if given.model_config is not None:
         arguments = {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}
         return arguments, _replaced(stored, given.model_config)
     reasons: list[str] = []
-    candidates: tuple[Any, ...] = (stored, {})
-    for config in candidates:
-        if not isinstance(config, Mapping):
-            continue
+    if isinstance(stored, Mapping):
         try:
-            arguments = {str(name): value for name, value in config.items() if name != ARCHITECTURE}
+            arguments = {str(name): value for name, value in stored.items() if name != ARCHITECTURE}
             build_model(arguments, network)
-            left = [f"model_config: {shortened(stored)} left aside ({reasons[0]})"] if reasons else []
-            return plain_data(arguments, MODEL_CONFIG), left
+            return plain_data(arguments, MODEL_CONFIG), []
         except SimpleNetError as error:
             reasons.append(str(error))
-    raise ConfigError(f"{source}: {reasons[0]}; name the constructor's arguments with --model-config '{{…}}'")
+    built = []
+    for place, arguments in (*stored_arguments(contents, network), ("", {})):
+        try:
+            built.append((place, arguments, build_model(arguments, network).state_dict()))
+        except SimpleNetError as error:
+            reasons.append(str(error))
+    if not built:
+        option = arguments_to_name(contents, network)
+        raise ConfigError(f"{source}: {reasons[0]}; name the constructor's arguments: {option}")
+    fitting = (one for one in built if len(built) == 1 or _fits(contents, one[2], source, given))
+    place, arguments, _ = next(fitting, built[0])  # the width in some args may be that of the pictures
+    lines = [f"model_config: {shortened(arguments)} from {place!r}"] if place else []
+    if isinstance(stored, Mapping) and place != MODEL_CONFIG:
+        lines.insert(0, f"model_config: {shortened(stored)} left aside ({reasons[0]})")
+    elif isinstance(stored, Mapping):
+        extra = [name for name in stored if name not in (*arguments, ARCHITECTURE)]
+        lines = [f"{lines[0]}; {quoted(extra)} left aside"]
+    return arguments, lines
+
+
+def _fits(contents: Any, wanted: Mapping[str, torch.Tensor], source: str, given: Given) -> bool:
+    try:
+        weights_in(contents, source, key=given.key, wanted=wanted)
+    except SimpleNetError:
+        return False
+    return True
 
 
 def _replaced(stored: Any, given: Mapping[str, Any]) -> list[str]:

@@ -99,10 +99,20 @@ def find_labels(tree: object) -> list[tuple[str, Any]]:
         return []
 
 
+def attributes_of(value: object) -> list[Mapping[Any, Any]]:
+    """A dict, or the attributes and entries of an object: Namespace has the first, AttributeDict the second.
+
+    Example:
+        >>> attributes_of({"lr": 0.1}), attributes_of(StandIn("argparse", "Namespace"))
+        ([{'lr': 0.1}], [])
+    """
+    parts = (value.state, value.entries) if isinstance(value, StandIn) else (value,)
+    return [part for part in parts if isinstance(part, Mapping) and part]
+
+
 def _candidates(tree: object, path: str, depth: int) -> list[tuple[str, Any]]:
-    if isinstance(tree, StandIn):  # Namespace and its like have attributes, AttributeDict and its like entries
-        parts = [part for part in (tree.state, tree.entries) if isinstance(part, Mapping) and part]
-        return [pair for part in parts for pair in _candidates(part, path, depth)]
+    if isinstance(tree, StandIn):
+        return [pair for part in attributes_of(tree) for pair in _candidates(part, path, depth)]
     if not isinstance(tree, Mapping) or depth == 0:
         return []
     found = [(path + key, tree[key]) for key in _LABEL_KEYS if tree.get(key) is not None]

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.checkpoint.adoption.arguments import arguments_to_name, stored_arguments
+from simplenet.checkpoint.adoption.arguments import stored_config
 from simplenet.checkpoint.adoption.dtypes import require_finite
-from simplenet.checkpoint.adoption.labels import NUMBERED, agreed, class_labels, find_labels
-from simplenet.checkpoint.entries import plain_data
+from simplenet.checkpoint.adoption.labels import find_labels, labels_in
 from simplenet.checkpoint.keys import (
     CERTIFICATE,
     CLASSES,
@@ -229,40 +228,7 @@ def _network_config(
     if given.model_config is not None:
         arguments = {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}
         return arguments, _replaced(stored, given.model_config)
-    reasons: list[str] = []
-    if isinstance(stored, Mapping):
-        try:
-            arguments = {str(name): value for name, value in stored.items() if name != ARCHITECTURE}
-            build_model(arguments, network)
-            return plain_data(arguments, MODEL_CONFIG), []
-        except SimpleNetError as error:
-            reasons.append(str(error))
-    built = []
-    for place, arguments in (*stored_arguments(contents, network), ("", {})):
-        try:
-            built.append((place, arguments, build_model(arguments, network).state_dict()))
-        except SimpleNetError as error:
-            reasons.append(str(error))
-    if not built:
-        option = arguments_to_name(contents, network)
-        raise ConfigError(f"{source}: {reasons[0]}; name the constructor's arguments: {option}")
-    fitting = (one for one in built if len(built) == 1 or _fits(contents, one[2], source, given))
-    place, arguments, _ = next(fitting, built[0])  # the width in some args may be that of the pictures
-    lines = [f"model_config: {shortened(arguments)} from {place!r}"] if place else []
-    if isinstance(stored, Mapping) and place != MODEL_CONFIG:
-        lines.insert(0, f"model_config: {shortened(stored)} left aside ({reasons[0]})")
-    elif isinstance(stored, Mapping):
-        extra = [name for name in stored if name not in (*arguments, ARCHITECTURE)]
-        lines = [f"{lines[0]}; {quoted(extra)} left aside"]
-    return arguments, lines
-
-
-def _fits(contents: Any, wanted: Mapping[str, torch.Tensor], source: str, given: Given) -> bool:
-    try:
-        weights_in(contents, source, key=given.key, wanted=wanted)
-    except SimpleNetError:
-        return False
-    return True
+    return stored_config(contents, network, source, given.key)
 
 
 def _replaced(stored: Any, given: Mapping[str, Any]) -> list[str]:
@@ -348,18 +314,8 @@ def _labels(weights: Weights, num_classes: int) -> tuple[list[str] | None, list[
     places = [(CLASSES, stored)] if ours else find_labels(weights.checkpoint)
     names = {*weights.state_dict, *weights.stored_names.values()}
     names |= {name.rpartition(".")[0] for name in names}
-    found: dict[str, list[str]] = {}
-    notes: list[str] = []
-    for place, value in places:
-        labels, note = class_labels(value, num_classes, place, weights=names, ours=ours)
-        if labels:
-            found[place] = labels
-        notes += [note] if note else []
-    taken, contradiction = agreed(found)
-    if taken is None:
-        return None, notes + ([contradiction] if contradiction else [])
-    notes = [f"{note.removesuffix(NUMBERED)}; left aside" for note in notes]
-    return found[taken], notes + ([] if taken == CLASSES and is_plain else [f"classes: from {taken!r}"])
+    labels, taken, notes = labels_in(places, num_classes, names, ours=ours)
+    return labels, notes + ([] if labels is None or (taken == CLASSES and is_plain) else [f"classes: from {taken!r}"])
 
 
 def _name(network: Callable[..., nn.Module]) -> str:

@@ -69,6 +69,29 @@ def class_labels(
     return None, f"{source}: expected {num_classes:,} class labels, {found}{NUMBERED}"
 
 
+def labels_in(
+    places: list[tuple[str, Any]], num_classes: int, weights: Container[str] = (), *, ours: bool = False
+) -> tuple[list[str] | None, str, list[str]]:
+    """The labels that all places agree on, the place they are taken from, and a line for each that has none.
+
+    Example:
+        >>> labels_in([("classes", ["cat", "dog"]), ("names", 2)], 2)  # doctest: +NORMALIZE_WHITESPACE
+        (['cat', 'dog'], 'classes',
+         ['names: expected 2 class labels, found only their number; left aside'])
+    """
+    found: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for place, value in places:
+        labels, note = class_labels(value, num_classes, place, weights=weights, ours=ours)
+        if labels:
+            found[place] = labels
+        notes += [note] if note else []
+    taken, contradiction = agreed(found)
+    if taken is None:
+        return None, "", notes + ([contradiction] if contradiction else [])
+    return found[taken], taken, [f"{note.removesuffix(NUMBERED)}; left aside" for note in notes]
+
+
 def agreed(found: Mapping[str, list[str]]) -> tuple[str | None, str]:
     """Which of several places to take the labels from, and a line if they contradict each other.
 

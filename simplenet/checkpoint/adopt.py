@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from simplenet.checkpoint.adoption.arguments import stored_config
 from simplenet.checkpoint.adoption.dtypes import require_finite
-from simplenet.checkpoint.adoption.labels import class_labels, find_labels
+from simplenet.checkpoint.adoption.labels import find_labels, labels_in
 from simplenet.checkpoint.adoption.modules import other_activation
-from simplenet.checkpoint.entries import plain_data
 from simplenet.checkpoint.keys import (
     CERTIFICATE,
     CLASSES,
@@ -178,7 +178,10 @@ def _checkpoint(
     try:
         return inference_checkpoint(model, metadata, model_config=config, golden_inputs=golden_inputs, **stated)
     except SimpleNetError as error:
-        raise type(error)(f"{source}: {error}") from error
+        half = any(tensor.dtype == torch.float16 for tensor in model.parameters())
+        # float16 ends at 65,504: what a network reckons leaves it though each weight is within
+        remedy = "; convert the weights to float32: model.float()" if half and "NaN or infinite" in str(error) else ""
+        raise type(error)(f"{source}: {error}{remedy}") from error
 
 
 def _lines_about_lacks(weights: Weights, config: Mapping[str, Any], given: Given, golden_note: str) -> list[str]:
@@ -258,24 +261,12 @@ def _require_relu(weights: Weights) -> None:
 def _network_config(
     contents: Any, network: Callable[..., nn.Module], source: str, given: Given
 ) -> tuple[dict[str, Any], list[str]]:
-    """The constructor's arguments of the user's own network: as given, else as stored, else none."""
+    """The constructor's arguments of the user's own network: as given, else as stored, among others too, else none."""
     stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
     if given.model_config is not None:
         arguments = {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}
         return arguments, _replaced(stored, given.model_config)
-    reasons: list[str] = []
-    candidates: tuple[Any, ...] = (stored, {})
-    for config in candidates:
-        if not isinstance(config, Mapping):
-            continue
-        try:
-            arguments = {str(name): value for name, value in config.items() if name != ARCHITECTURE}
-            build_model(arguments, network)
-            left = [f"model_config: {shortened(stored)} left aside ({reasons[0]})"] if reasons else []
-            return plain_data(arguments, MODEL_CONFIG), left
-        except SimpleNetError as error:
-            reasons.append(str(error))
-    raise ConfigError(f"{source}: {reasons[0]}; name the constructor's arguments with --model-config '{{…}}'")
+    return stored_config(contents, network, source, given.key)
 
 
 def _replaced(stored: Any, given: Mapping[str, Any]) -> list[str]:
@@ -354,14 +345,15 @@ def _metadata(weights: Weights) -> tuple[dict[str, Any], list[str]]:
 
 
 def _labels(weights: Weights, num_classes: int) -> tuple[list[str] | None, list[str]]:
-    notes = []
-    for place, value in find_labels(weights.checkpoint):
-        labels, note = class_labels(value, num_classes, weights.source)
-        if note:
-            notes.append(f"{place}: {note.removeprefix(f'{weights.source}: ')}")
-        if labels:
-            return labels, notes
-    return None, notes
+    """The class labels, and where they come from or why there are none."""
+    stored = weights.checkpoint.get(CLASSES)
+    is_plain = isinstance(stored, list) and all(type(label) is str for label in stored)
+    ours = CONTENT_HASH in weights.metadata and is_plain
+    places = [(CLASSES, stored)] if ours else find_labels(weights.checkpoint)
+    names = {*weights.state_dict, *weights.stored_names.values()}
+    names |= {name.rpartition(".")[0] for name in names}
+    labels, taken, notes = labels_in(places, num_classes, names, ours=ours)
+    return labels, notes + ([] if labels is None or (taken == CLASSES and is_plain) else [f"classes: from {taken!r}"])
 
 
 def _name(network: Callable[..., nn.Module]) -> str:

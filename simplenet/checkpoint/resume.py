@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from simplenet.paths import PathLike
 from simplenet.text import shortened
 
 logger = logging.getLogger(__name__)
+
+_REQUIRED = (OPTIMIZER_STATE_DICT, EPOCH, LOSS)  # also of another program's file
 
 
 def save_checkpoint(
@@ -130,11 +133,9 @@ def load_checkpoint_for_training(
     state_dict, metadata = _weights(checkpoint, network, source)
     wanted = {SCHEDULER_STATE_DICT: scheduler, SCALER_STATE_DICT: scaler}
     helpers = {key: helper for key, helper in wanted.items() if helper is not None}
-    if CONTENT_HASH not in metadata and RNG_STATE not in checkpoint:
-        logger.warning("%s: no %s: training goes on with other random numbers", source, RNG_STATE)
-        checkpoint = {**checkpoint, RNG_STATE: rng_state(generator)}
+    checkpoint = _with_random_state(checkpoint, metadata, source, generator, helpers)
     optimizer_state, epoch, loss, random_state, *states = required_entries(
-        checkpoint, source, OPTIMIZER_STATE_DICT, EPOCH, LOSS, RNG_STATE, *helpers, saved_with="save_checkpoint"
+        checkpoint, source, *_REQUIRED, RNG_STATE, *helpers, saved_with=save_checkpoint.__name__
     )
     epoch, loss = _number(epoch), _number(loss)
     if type(epoch) is not int or type(loss) is not float:
@@ -167,6 +168,25 @@ def _weights(checkpoint: dict[str, Any], network: nn.Module, source: str) -> tup
     for finding in weights.unusual:
         logger.warning("%s: %s", source, finding)
     return weights.state_dict, weights.metadata
+
+
+def _with_random_state(
+    checkpoint: dict[str, Any],
+    metadata: Mapping[str, Any],
+    source: str,
+    generator: torch.Generator | None,
+    helpers: Iterable[str],
+) -> dict[str, Any]:
+    """The checkpoint, with the present random state if it is another program's that has none.
+
+    Raises:
+        NotACheckpointError: something else is missing: an entry that the file lacks must not be among those found.
+    """
+    if CONTENT_HASH in metadata or RNG_STATE in checkpoint:
+        return checkpoint
+    required_entries(checkpoint, source, *_REQUIRED, *helpers, saved_with=save_checkpoint.__name__)
+    logger.warning("%s: no %s: training goes on with other random numbers", source, RNG_STATE)
+    return {**checkpoint, RNG_STATE: rng_state(generator)}
 
 
 def _number(value: Any) -> Any:

@@ -328,3 +328,13 @@ def test_a_wrapped_network_is_saved_and_resumed_as_the_bare_one(saved, tmp_path)
     save_checkpoint(wrapped, training.optimizer, 5, torch.tensor(0.5), tmp_path / "wrapped.pt")
     assert list(read_checkpoint(tmp_path / "wrapped.pt")["model_state_dict"]) == list(training.model.state_dict())
     assert load_checkpoint_for_training(SimpleNet(12, 8, 3), Training().optimizer, tmp_path / "wrapped.pt")[3] == 0.5
+
+
+def test_a_plain_state_dict_is_not_said_to_have_what_it_lacks(tmp_path, caplog):
+    model = SimpleNet(4, 8, 3)
+    path = tmp_path / "theirs.pt"
+    torch.save(model.state_dict(), path)
+    with pytest.raises(NotACheckpointError, match="missing 'optimizer_state_dict', 'epoch', 'loss'; found ") as caught:
+        load_checkpoint_for_training(model, torch.optim.Adam(model.parameters()), path)
+    assert "rng_state" not in str(caught.value)
+    assert "random numbers" not in caplog.text

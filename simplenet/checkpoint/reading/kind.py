@@ -1,5 +1,6 @@
 """What a file is, and how its remedy is written: one step or one command that works as it stands."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -11,6 +12,12 @@ COPY_WEIGHTS = (
 )
 NAME_WEIGHTS = "name the file that holds the weights"
 DOWNLOAD = "download or copy it again"
+# What training programs write beside the weights: Transformers, Accelerate, Stable-Baselines3.
+_TRAINING_STATE = re.compile(
+    r"(^|[._-])(optimizer|optim|scheduler|scaler|rng_state|random_states|training_args|pytorch_variables)"
+    r"(_\d+)?\.\w+$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,16 @@ class Kind:
 
     name: str
     remedy: str
+
+
+def is_training_state(name: str) -> bool:
+    """Whether a file of this name holds the state of a training and no weights.
+
+    Example:
+        >>> [is_training_state(name) for name in ("policy.optimizer.pth", "training_args.bin", "policy.pth")]
+        [True, True, False]
+    """
+    return _TRAINING_STATE.search(name) is not None
 
 
 def python_command(code: str) -> str:

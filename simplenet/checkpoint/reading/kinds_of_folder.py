@@ -8,6 +8,7 @@ from simplenet.checkpoint.reading.kind import (
     SAVE_WEIGHTS,
     Kind,
     beside,
+    is_training_state,
     python_command,
     quoted_path,
 )
@@ -33,6 +34,7 @@ def kind_of_folder(folder: Path) -> Kind:
         return known
     indices = [name for name in names if name.endswith(".index.json")]
     candidates = [name for name in names if name.endswith(_CHECKPOINTS) and "-of-" not in name] or indices
+    candidates.sort(key=is_training_state)  # Transformers writes optimizer.pt beside pytorch_model.bin
     if candidates:
         return Kind("a directory", f"name the file in it: {quoted(candidates)}")
     return Kind("a directory", NAME_WEIGHTS)

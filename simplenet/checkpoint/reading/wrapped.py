@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
 
+from simplenet.checkpoint.reading.kind import is_training_state
 from simplenet.checkpoint.reading.numpy_files import DAMAGED, is_npz, read_npy, read_npz
 from simplenet.errors import CheckpointError, NotACheckpointError, TruncatedCheckpointError
 from simplenet.manifest import MANIFEST, MAX_INFLATION
@@ -158,6 +159,8 @@ def _only_candidate(names: Sequence[str], source: str) -> str | None:
     ]
     known = [path for path in paths if path.suffix.lower() in _CHECKPOINTS]
     others = [path for path in paths if path.suffix.lower() not in (*_CHECKPOINTS, *_OTHERS)]
+    # Stable-Baselines3 puts policy.pth beside policy.optimizer.pth and pytorch_variables.pth
+    known = [path for path in known if not is_training_state(path.name)] or known
     if len(known) > 1:
         raise NotACheckpointError(
             f"{source}: expected one checkpoint in it, found {len(known)}: {quoted(known)}; unpack it, and name one"

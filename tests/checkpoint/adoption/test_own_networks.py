@@ -9,6 +9,7 @@ from torch import nn
 from simplenet.checkpoint.adopt import Given
 from simplenet.checkpoint.load import load_any
 from simplenet.errors import CheckpointError, ConfigError, KeyMismatchError
+from simplenet.model import SimpleNet
 
 
 class Normed(nn.Module):
@@ -97,7 +98,7 @@ def test_a_network_of_pictures_asks_for_their_shape_and_says_what_it_returns(tmp
 
 def test_weights_of_another_network_are_told_with_the_class(tmp_path):
     torch.save(Normed().state_dict(), tmp_path / "theirs.pt")
-    with pytest.raises(CheckpointError, match=r"do not fit Pictures: found fc1.weight"):
+    with pytest.raises(CheckpointError, match=r"do not fit Pictures: (found fc1\.weight|missing 'conv)"):
         load_any(tmp_path / "theirs.pt", given=Given(network=Pictures, model_config={"channels": 2}))
 
 
@@ -110,3 +111,13 @@ def test_an_ema_copy_of_ones_own_network_is_taken_by_its_prefix(tmp_path):
     assert torch.equal(taken.model.fc1.weight, model.fc1.weight)
     other = load_any(tmp_path / "theirs.pt", given=Given(network=Normed, key="state_dict.ema"))
     assert torch.equal(other.model.fc1.weight, average.fc1.weight)
+
+
+def test_a_float16_network_that_overflows_is_refused_with_a_remedy_that_works(tmp_path):
+    path = tmp_path / "half.pt"
+    weights = {name: torch.full_like(tensor, 1000.0) for name, tensor in SimpleNet(12, 8, 3).state_dict().items()}
+    torch.save({name: tensor.half() for name, tensor in weights.items()}, path)
+    with pytest.raises(CheckpointError, match=r"half.pt: .* are NaN or infinite.*; convert the weights to float32"):
+        _ = load_any(path).checkpoint
+    torch.save(weights, path)
+    assert load_any(path).checkpoint

@@ -308,3 +308,11 @@ def test_the_current_folder_is_named(linear: nn.Linear) -> None:
     found = kind_of_file(".")
     assert found is not None
     assert found.name == "an unpacked file of torch.save"
+
+
+def test_the_files_of_a_training_come_after_the_weights(tmp_path):
+    for name in ("optimizer.pt", "pytorch_model.bin", "rng_state_0.pth", "scheduler.pt", "training_args.bin"):
+        (tmp_path / name).write_bytes(b"")
+    kind = kind_of_file(tmp_path)
+    assert kind is not None
+    assert kind.remedy.startswith("name the file in it: 'pytorch_model.bin', 'optimizer.pt', ")

@@ -180,3 +180,16 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wrapped, "_on_disk", full)
     with pytest.raises(CheckpointError, match="is too full to unpack it"):
         unwrapped(io.BytesIO(gzip.compress(WEIGHTS)), "m.gz", LIMIT)
+
+
+def test_the_weights_are_preferred_to_the_state_of_a_training() -> None:
+    files = {"data": b"{}", "policy.optimizer.pth": b"x", "policy.pth": WEIGHTS, "pytorch_variables.pth": b"x"}
+    found = unwrapped(io.BytesIO(zipped(**files)), "ppo.zip", LIMIT)
+    assert found is not None
+    assert (found[1], found[0].read()) == ("ppo.zip!policy.pth", WEIGHTS)
+
+
+def test_the_state_of_a_training_alone_is_still_found() -> None:
+    found = unwrapped(io.BytesIO(zipped(**{"optimizer.pt": WEIGHTS})), "run.zip", LIMIT)
+    assert found is not None
+    assert found[1] == "run.zip!optimizer.pt"

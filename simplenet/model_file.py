@@ -7,7 +7,6 @@ from pathlib import Path
 from torch import nn
 
 from simplenet.errors import ArchiveError
-from simplenet.text import first_line
 
 
 def load_network(file: Path, class_name: str) -> type[nn.Module]:
@@ -30,7 +29,7 @@ def load_network(file: Path, class_name: str) -> type[nn.Module]:
     try:
         spec.loader.exec_module(module)
     except (SystemExit, Exception) as error:  # a script may end itself
-        raise ArchiveError(f"{file}: cannot be imported: {type(error).__name__}: {first_line(error)}") from error
+        raise ArchiveError(f"{file}: cannot be imported: {type(error).__name__}: {error}") from error
     network = getattr(module, class_name, None)
     if not (isinstance(network, type) and issubclass(network, nn.Module)):
         networks = [

@@ -1,7 +1,6 @@
 """Adopt a file from elsewhere: find its weights, make what it lacks, and say each thing in one line."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -10,10 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from simplenet.checkpoint.adoption.arguments import stored_config
+from simplenet.checkpoint.adoption.configs import (
+    network_config,
+    registered_network,
+    replaced_config,
+    simplenet_config,
+)
 from simplenet.checkpoint.adoption.dtypes import require_finite
 from simplenet.checkpoint.adoption.labels import find_labels, labels_in
-from simplenet.checkpoint.adoption.modules import other_activation
 from simplenet.checkpoint.keys import (
     CERTIFICATE,
     CLASSES,
@@ -25,27 +28,20 @@ from simplenet.checkpoint.keys import (
     OUTPUT,
     PREPROCESSING,
 )
-from simplenet.checkpoint.reading.stand_in import StandIn
 from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.save import inference_checkpoint
 from simplenet.checkpoint.served import replay
 from simplenet.checkpoint.weights import Weights, require_simplenet, weights_in
-from simplenet.errors import ConfigError, KeyMismatchError, NotACheckpointError, SimpleNetError
+from simplenet.errors import ConfigError, NotACheckpointError, SimpleNetError
 from simplenet.golden import GOLDEN_SAMPLES, random_rows
 from simplenet.model import (
     ARCHITECTURE,
-    DEFAULT_ARCHITECTURE,
-    ModelConfig,
     SimpleNet,
     build_model,
-    is_foreign,
-    registered,
 )
 from simplenet.preprocessing import InputSpec, output_of
-from simplenet.text import quoted, shortened
+from simplenet.text import quoted
 
-# Where programs store the settings of a network.
-_SETTINGS = (MODEL_CONFIG, "hyper_parameters", "hparams", "config", "args", "cfg", "opt")
 REPAIRS = "repairs"  # the key of the metadata that lists what was done
 
 
@@ -69,7 +65,7 @@ class Given:
     def restates_weights(self, stored_config: Any) -> bool:
         """Whether it says which weights to take, or another model_config than the stored one."""
         return self.key is not None or bool(
-            self.model_config is not None and _replaced(stored_config, self.model_config)
+            self.model_config is not None and replaced_config(stored_config, self.model_config)
         )
 
     @property
@@ -127,14 +123,14 @@ def adopt(contents: Any, source: str, given: Given = NOTHING_GIVEN) -> Adopted:
         no content hash in theirs.pt: one was made now
         no golden samples in theirs.pt: 8 random rows and their logits were recorded now
     """
-    network = given.network or _registered_network(contents, given)
+    network = given.network or registered_network(contents, given.model_config)
     if network is None or network is SimpleNet:
         weights = weights_in(contents, source, key=given.key)
         require_simplenet(weights)
-        config, notes = _simplenet_config(weights, given)
+        config, notes = simplenet_config(weights, given.model_config)
         network = None
     else:
-        config, notes = _network_config(contents, network, source, given)
+        config, notes = network_config(contents, network, source, given.model_config, given.key)
         wanted = build_model(config, network).state_dict()
         weights = weights_in(contents, source, key=given.key, wanted=wanted, network=_name(network))
         config = {ARCHITECTURE: _name(network), **config}
@@ -212,76 +208,6 @@ def _lines_about_input(
         for name in (INPUT_SHAPE, PREPROCESSING, OUTPUT)
         if name in stored and checkpoint.get(name) != stored[name]
     ]
-
-
-def _simplenet_config(weights: Weights, given: Given) -> tuple[dict[str, Any], list[str]]:
-    """The model_config of a SimpleNet: as given, else as stored if the weights fit it, else from their shapes."""
-    shaped, stored = weights.shaped_config, weights.stored_config
-    assert shaped is not None
-    _require_relu(weights)
-    if given.model_config is not None:
-        return ModelConfig.from_dict(given.model_config).to_dict(), _replaced(stored, given.model_config)
-    if stored is None:
-        value = weights.checkpoint.get(MODEL_CONFIG)
-        return shaped, ([] if value is None else [f"model_config: {type(value).__name__} left aside"])
-    if is_foreign(stored) and (CONTENT_HASH in weights.metadata or not _names_an_mlp(stored)):
-        build_model(stored)  # says how to bring the network
-    try:
-        if ModelConfig.from_dict(stored).to_dict() == shaped:
-            return dict(stored), []
-        reason = "the weights have other shapes"
-    except ConfigError as error:
-        reason = str(error).removeprefix("model_config: ")
-    return shaped, [f"model_config: {shortened(stored)} left aside ({reason}); {shaped} from the shapes"]
-
-
-def _names_an_mlp(model_config: Mapping[str, Any]) -> bool:
-    """Whether another program's name for the architecture means a SimpleNet."""
-    name = re.sub(r"[^a-z]", "", str(model_config.get(ARCHITECTURE))[:40].lower())
-    return name in ("simplenet", "mlp", "simplemlp", "net")
-
-
-def _require_relu(weights: Weights) -> None:
-    """Refuse weights beside which another activation is named: a SimpleNet would compute something else.
-
-    Raises:
-        KeyMismatchError: names it, and says how to bring the network.
-    """
-    for place in ("", *_SETTINGS):
-        values = weights.checkpoint.get(place) if place else weights.checkpoint
-        if isinstance(values, StandIn):
-            values = values.state if isinstance(values.state, Mapping) else values.entries
-        if isinstance(values, Mapping) and (name := other_activation(values)):
-            raise KeyMismatchError(
-                f"{weights.source}: the weights would fit a SimpleNet, whose activation is ReLU, but "
-                f"{place or 'the file'} names {name!r}; bring the network with --model-file net.py --model-class Net"
-            )
-
-
-def _network_config(
-    contents: Any, network: Callable[..., nn.Module], source: str, given: Given
-) -> tuple[dict[str, Any], list[str]]:
-    """The constructor's arguments of the user's own network: as given, else as stored, among others too, else none."""
-    stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
-    if given.model_config is not None:
-        arguments = {name: value for name, value in given.model_config.items() if name != ARCHITECTURE}
-        return arguments, _replaced(stored, given.model_config)
-    return stored_config(contents, network, source, given.key)
-
-
-def _replaced(stored: Any, given: Mapping[str, Any]) -> list[str]:
-    """The line about a stored model_config that the given one replaces."""
-    if stored is None or shortened(stored) == shortened(dict(given)):
-        return []
-    return [f"model_config: {shortened(dict(given))} as given, instead of {shortened(stored)} as stored"]
-
-
-def _registered_network(contents: Any, given: Given) -> Callable[..., nn.Module] | None:
-    """The registered network that the model_config names; None for a SimpleNet or another."""
-    stored = contents.get(MODEL_CONFIG) if isinstance(contents, Mapping) else None
-    config = given.model_config if given.model_config is not None else stored
-    name = config.get(ARCHITECTURE, DEFAULT_ARCHITECTURE) if isinstance(config, Mapping) else None
-    return registered(name) if isinstance(name, str) else None
 
 
 def _golden_inputs(

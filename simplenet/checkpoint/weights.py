@@ -295,7 +295,7 @@ def _unfitted(
     if unfolded := fold(tensors, candidate.lora_alpha).unfolded if _are_tensors(tensors) else ():
         raise KeyMismatchError(f"{found.source}: {'; '.join(unfolded[:3])}")
     if wanted is not None:
-        raise no_fit(candidate, found.source, network)
+        raise no_fit(candidate, found.source, network, wanted)
     bare = without_wrappers(candidate.tensors, found.source)
     tensors = {new: torch.as_tensor(candidate.tensors[old]) for old, new in bare.items()}
     stored = {new: old for old, new in bare.items() if new != old}

@@ -17,7 +17,7 @@ _MOST_ENTRIES = 1000
 _IDLE = ("Dropout", "Flatten", "Unflatten", "Identity")  # layers that change nothing in eval mode, or only the shape
 _LETTERS = {"Linear": "L", "ReLU": "R"}
 _ACTIVATION = re.compile(r"_?(activation|act|act_fn|activation_fn|act_layer|nonlinearity)", re.IGNORECASE)
-_RELU = re.compile(r"^(nn\.)?relu$|^ReLU$")
+_RELU = re.compile(r"(nn\.)?(relu|(log_?)?softmax|linear|identity|none)", re.IGNORECASE)  # or after the last
 _MOST_LAYERS = 100_000
 
 
@@ -97,7 +97,7 @@ def other_activation(values: Mapping[Any, Any]) -> str:
     for key, value in itertools.islice(values.items(), _MOST_ENTRIES):
         if isinstance(key, str) and _ACTIVATION.fullmatch(key):
             name = value if isinstance(value, str) else getattr(value, "name", "")
-            if isinstance(name, str) and name and not _RELU.search(name):
+            if isinstance(name, str) and name and not _RELU.fullmatch(name):
                 return name[:40]
     return ""
 

@@ -70,16 +70,6 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, (torch.Tensor, np.ndarray))
 
 
-def unnamed_tensors(contents: Any) -> list[Any]:
-    """The keys of the first dict whose tensors have no names: numbers or bytes instead of text."""
-    for _, value, _ in containers_in(contents):
-        if isinstance(value, Mapping) and value:
-            keys = [key for key, item in value.items() if not isinstance(key, str) and is_tensor(item)]
-            if keys:
-                return keys
-    return []
-
-
 def _walk(contents: Any) -> Iterator[Candidate]:
     for place, value, owner in containers_in(contents):
         if not isinstance(value, Mapping):

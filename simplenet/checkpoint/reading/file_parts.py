@@ -1,5 +1,6 @@
 """The numbers of a storage, from a file into memory: read in place, checked against their CRC, several at a time."""
 
+import contextlib
 import io
 import os
 import zlib
@@ -13,6 +14,7 @@ from simplenet.checkpoint.reading.refusal import EndsTooEarly, WrongChecksum
 
 _CHUNK = 1 << 18  # bytes: the CRC is computed while they are in the processor's cache
 _WORTH_A_THREAD = 1 << 20
+_WORTH_A_CHECKER = 1 << 22
 _MOST_THREADS = 4
 
 
@@ -93,14 +95,24 @@ class Reader:
 
     def _fill(self, view: memoryview, offset: int, crc: int | None, name: str) -> None:
         found = done = 0
-        while done < len(view):
-            part = view[done : done + _CHUNK]
-            count = self._read_into(part, offset + done)
-            if count == 0:
-                raise EndsTooEarly(f"{name}: expected {len(view)} bytes, found {done}")
-            if crc is not None:
-                found = zlib.crc32(part[:count], found)
-            done += count
+        chunk = _CHUNK
+        with contextlib.ExitStack() as stack:
+            checker = None
+            if crc is not None and len(view) >= _WORTH_A_CHECKER and _processors() > 1:
+                checker = stack.enter_context(ThreadPoolExecutor(1, "checksums"))
+                chunk, checked = _WORTH_A_CHECKER, checker.submit(int)
+            while done < len(view):
+                part = view[done : done + chunk]
+                count = self._read_into(part, offset + done)
+                if count == 0:
+                    raise EndsTooEarly(f"{name}: expected {len(view)} bytes, found {done}")
+                if checker is not None:  # the next chunk is read meanwhile
+                    checked = checker.submit(zlib.crc32, part[:count], checked.result())
+                elif crc is not None:
+                    found = zlib.crc32(part[:count], found)
+                done += count
+            if checker is not None:
+                found = checked.result()
         if crc is not None and found != crc:
             raise WrongChecksum(f"{name}: damaged: expected CRC-32 {crc:08x}, found {found:08x}")
 

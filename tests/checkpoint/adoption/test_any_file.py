@@ -7,7 +7,9 @@ import pytest
 import torch
 from foreign_files import REFUSED, SERVED
 
+from simplenet.archive import create_archive
 from simplenet.checkpoint import load_model_for_inference, safe_load_model, smart_load
+from simplenet.checkpoint.certify import certify
 from simplenet.checkpoint.diff import diff
 from simplenet.checkpoint.load import load_any
 from simplenet.checkpoint.repair import repair
@@ -92,6 +94,11 @@ def test_the_files_of_the_article_go_through_every_door(article_file, model, tmp
     assert torch.allclose(smart_load(article_file)[0].cpu()(rows), expected)
     assert torch.allclose(safe_load_model(SimpleNet, article_file)(rows), expected)
     assert diff(article_file, article_file).layers == {}
+    before = article_file.read_bytes()
+    assert certify(article_file).rows[0].top1_agreement == 1
+    assert article_file.read_bytes() == before
+    packed = create_archive(article_file, export_path=tmp_path / "store")
+    assert torch.equal(load_model_for_inference(packed)(rows), expected)
     description = describe(article_file)
     assert description.problem is None
     assert description.model_config == model.config.to_dict()

@@ -8,7 +8,7 @@ SimpleNetError
 │   ├── TruncatedCheckpointError the file ends too early
 │   ├── NotACheckpointError      a file of another kind, or a checkpoint that lacks a key
 │   ├── LaterFormatError         a checkpoint of a later format than this version reads
-│   ├── UnsafeCheckpointError    a pickle that would run code; it was not run
+│   ├── UnsafeCheckpointError    an array of Python objects, which only running code could read
 │   ├── KeyMismatchError         weights missing, or weights the network does not have
 │   ├── ShapeMismatchError       a weight whose shape differs from the network's
 │   ├── HashMismatchError        the weights, or the preprocessing, are not the ones that were saved
@@ -77,7 +77,7 @@ class LaterFormatError(CheckpointError):
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """The file is a pickle that would run code when loaded; it was not loaded."""
+    """The file holds an array of Python objects, which only running code could read; it was not run."""
 
 
 class KeyMismatchError(CheckpointError):

@@ -80,19 +80,15 @@ def describe(path: PathLike, key: str | None = None) -> Description:
     contents = read_contents(file, mapped=True)
     if is_whole(contents) and key is None:
         return _description(file, verify(contents, str(file)), None)
-    weights = weights_in(contents, str(file), key=key)
     try:
         adopted = adopt(contents, str(file), Given(key=key))
     except (CheckpointError, ConfigError) as error:
-        bare = replace(weights, checkpoint={})
+        bare = replace(weights_in(contents, str(file), key=key), checkpoint={})
         return replace(_description(file, Verification(bare, Replay(skipped="none")), None), problem=str(error))
-    complete = adopted.checkpoint
-    return replace(
-        _description(
-            file, Verification(replace(weights, checkpoint=complete), Replay(skipped="none in the file")), None
-        ),
-        findings=list(adopted.notes),
-    )
+    assert adopted.weights is not None
+    complete = replace(adopted.weights, checkpoint=adopted.checkpoint)
+    described = _description(file, Verification(complete, Replay(skipped="none in the file")), None)
+    return replace(described, findings=list(adopted.notes))
 
 
 def _found(weights: Weights) -> dict[str, Any]:

@@ -82,8 +82,9 @@ class Adopted:
     """A network from a file, and the complete checkpoint of it, which is made when it is asked for."""
 
     model: nn.Module  # in eval mode
+    make: Callable[[], tuple[dict[str, Any], tuple[str, ...]]] = field(repr=False)
     findings: tuple[str, ...] = ()  # what is unusual or lacking, one line each; empty for a file that was saved whole
-    make: Callable[[], tuple[dict[str, Any], tuple[str, ...]]] = field(repr=False, default=lambda: ({}, ()))
+    weights: Weights | None = field(repr=False, default=None)  # as found; None for a file that was saved whole
 
     @cached_property
     def _made(self) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -140,7 +141,7 @@ def adopt(contents: Any, source: str, given: Given = NOTHING_GIVEN) -> Adopted:
         raise NotACheckpointError(f"{source}: --strict: {'; '.join(findings)}")
     model = rebuild(config, weights.state_dict, source, network).eval()
     model = model.to(next(iter(weights.state_dict.values())).device)
-    return Adopted(model, findings, partial(_complete, model, config, weights, unusual, given))
+    return Adopted(model, partial(_complete, model, config, weights, unusual, given), findings, weights)
 
 
 def _complete(

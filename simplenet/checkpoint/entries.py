@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from simplenet.checkpoint.keys import CONTENT_HASH
 from simplenet.errors import CheckpointError, NotACheckpointError
 from simplenet.text import LONGEST_NAME, quoted, shortened, visible
 
@@ -34,6 +35,17 @@ def required_entries(
             f"{source}: missing {quoted(missing)}; found {quoted(sorted(found))}; save it with simplenet.{saved_with}"
         )
     return [checkpoint[key] for key in keys]
+
+
+def stored_hash(metadata: Any) -> str | None:
+    """The content hash in a checkpoint's metadata, which only a file of this library has.
+
+    Example:
+        >>> stored_hash({"content_hash": "6fc946aa1de6"}), stored_hash("my run")
+        ('6fc946aa1de6', None)
+    """
+    found = metadata.get(CONTENT_HASH) if isinstance(metadata, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def plain_data(value: Any, where: str) -> Any:
@@ -120,12 +132,12 @@ def is_small(value: Any) -> bool:
 
 def is_plain(value: Any) -> bool:
     """Whether the value holds nothing but plain data and tensors, so that it can be stored."""
-    if isinstance(value, torch.Tensor):
-        return True
-    if not is_small(value):
-        return False
+    return is_small(value) and _is_storable(value)
+
+
+def _is_storable(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(is_plain(key) and is_plain(item) for key, item in value.items())
+        return all(_is_storable(key) and _is_storable(item) for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+        return all(map(_is_storable, value))
+    return value is None or isinstance(value, (bool, int, float, str, torch.Tensor))

@@ -6,7 +6,8 @@ version recognises a checkpoint by the first two and reads the third before it t
 
 from typing import Any
 
-from simplenet.checkpoint.keys import CONTENT_HASH, CURRENT_FORMAT, FORMAT_VERSION
+from simplenet.checkpoint.entries import stored_hash
+from simplenet.checkpoint.keys import CURRENT_FORMAT, FORMAT_VERSION
 from simplenet.errors import LaterFormatError, NotACheckpointError
 from simplenet.text import shortened
 
@@ -24,7 +25,7 @@ def require_known_format(metadata: Any, source: str) -> None:
         >>> require_known_format({"content_hash": "6fc946aa1de6", "format_version": 1}, "model.pt")
         >>> require_known_format({"format_version": "of another program"}, "model.pt")
     """
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(CONTENT_HASH), str):
+    if stored_hash(metadata) is None:
         return
     version = metadata.get(FORMAT_VERSION, CURRENT_FORMAT)
     if type(version) is not int or version < 1:

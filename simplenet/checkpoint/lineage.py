@@ -1,11 +1,10 @@
 """Where a network came from: loading sets the checkpoint's content hash on it, saving writes that as `parent_hash`."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from simplenet.checkpoint.keys import CONTENT_HASH
+from simplenet.checkpoint.entries import stored_hash
 from simplenet.model import bare_network
 
 _ORIGIN = "loaded_content_hash"  # an attribute of the module, so that copies keep it
@@ -13,9 +12,8 @@ _ORIGIN = "loaded_content_hash"  # an attribute of the module, so that copies ke
 
 def remember_origin(model: nn.Module, metadata: Any) -> None:
     """Set the content hash in a checkpoint's metadata, if there is one, on the network loaded from it."""
-    stored_hash = metadata.get(CONTENT_HASH) if isinstance(metadata, Mapping) else None
-    if isinstance(stored_hash, str):
-        setattr(bare_network(model), _ORIGIN, stored_hash)
+    if (found := stored_hash(metadata)) is not None:
+        setattr(bare_network(model), _ORIGIN, found)
 
 
 def origin_of(model: nn.Module) -> str | None:

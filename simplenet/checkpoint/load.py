@@ -105,9 +105,9 @@ def load_any(filepath: PathLike, device: str | torch.device = "cpu", given: Give
         return adopt(contents, source, given)
     model = restore(contents, device, source, given.network)
     if not given.restates_input:
-        return Adopted(model, make=lambda: (contents, ()))
+        return Adopted(model, lambda: (contents, ()))
     checkpoint, changes = restated(contents, model, source, **given.input)
-    return Adopted(model, make=lambda: (checkpoint, tuple(changes)))
+    return Adopted(model, lambda: (checkpoint, tuple(changes)))
 
 
 def safe_load_model(
@@ -140,7 +140,8 @@ def safe_load_model(
     weights = weights_in(contents, source)
     model = _build(model_class, weights, unfilled_model if strict else build_model)
     with suppress(KeyMismatchError):  # some of the weights may fit; if all must, the message names those that do not
-        weights = weights_in(contents, source, wanted=model.state_dict(), network=type(model).__name__)
+        name = type(model).__name__
+        weights = weights_in(contents, source, wanted=model.state_dict(), network=name, verified=True)
     if strict:
         load_weights(model, weights.state_dict, source)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from simplenet.checkpoint.entries import required_entries
+from simplenet.checkpoint.entries import required_entries, stored_hash
 from simplenet.checkpoint.keys import CONTENT_HASH, GOLDEN, METADATA, MODEL_CONFIG, MODEL_STATE_DICT
 from simplenet.checkpoint.rebuild import rebuild
 from simplenet.checkpoint.served import replay
@@ -84,9 +84,9 @@ def verified_parts(checkpoint: Mapping[str, Any], source: str) -> tuple[dict[str
         CheckpointError: one of them is missing, or the weights are not the ones that were saved.
     """
     state_dict, config, metadata = required_entries(checkpoint, source, MODEL_STATE_DICT, MODEL_CONFIG, METADATA)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(CONTENT_HASH), str):
+    if (expected := stored_hash(metadata)) is None:
         raise NotACheckpointError(f"{source}: metadata[{CONTENT_HASH!r}]: expected a SHA-256, found none")
-    verify_hash(state_dict, metadata[CONTENT_HASH], source)
+    verify_hash(state_dict, expected, source)
     return state_dict, config, metadata
 
 

@@ -13,7 +13,7 @@ from simplenet.checkpoint.adoption.explain import no_fit, no_weights, odd_tensor
 from simplenet.checkpoint.adoption.fit import Fit, fits_of_network, fits_of_simplenet
 from simplenet.checkpoint.adoption.names import without_wrappers
 from simplenet.checkpoint.adoption.reparametrized import fold
-from simplenet.checkpoint.entries import plain_part
+from simplenet.checkpoint.entries import plain_part, stored_hash
 from simplenet.checkpoint.file import read_contents
 from simplenet.checkpoint.keys import (
     CLASSES,
@@ -117,6 +117,7 @@ def weights_in(
     key: str | None = None,
     wanted: Mapping[str, torch.Tensor] | None = None,
     network: str = "",
+    verified: bool = False,
 ) -> Weights:
     """`read_weights` for a file that is already read.
 
@@ -127,13 +128,17 @@ def weights_in(
         wanted: the state_dict of the network that the weights are for; without one, a SimpleNet is looked for, and
             weights of another network are returned under their own names.
         network: its name in messages.
+        verified: the weights were compared with the stored hash already.
     """
-    entries = {name: item for name, item in contents.items() if isinstance(name, str)} if _is_dict(contents) else {}
+    entries = (
+        {name: item for name, item in contents.items() if isinstance(name, str)} if isinstance(contents, dict) else {}
+    )
     found = Weights(source, {}, entries, plain_part(entries.get(METADATA), METADATA)[0], lacks=_lacks(entries))
     ours = _own_candidate(entries)
     if ours:
         _require_kinds(entries, source)
-        verify_hash(ours.tensors, entries[METADATA][CONTENT_HASH], source)
+        if not verified:
+            verify_hash(ours.tensors, entries[METADATA][CONTENT_HASH], source)
         if wanted is None:
             return _own(found, ours)
     candidates = [ours] if ours else candidates_in(contents)
@@ -161,17 +166,13 @@ def weights_in(
 
 def is_whole(contents: Any) -> bool:
     """Whether a file was saved whole: it has all entries of a checkpoint, and a content hash to verify."""
-    return _is_dict(contents) and not _lacks(contents) and _own_candidate(contents) is not None
-
-
-def _is_dict(contents: Any) -> bool:
-    return isinstance(contents, dict)
+    return isinstance(contents, dict) and not _lacks(contents) and _own_candidate(contents) is not None
 
 
 def _own_candidate(entries: Mapping[str, Any]) -> Candidate | None:
     """The weights of a file that has a content hash: there is nothing to look for."""
-    metadata, tensors = entries.get(METADATA), entries.get(MODEL_STATE_DICT)
-    if not isinstance(metadata, Mapping) or not isinstance(metadata.get(CONTENT_HASH), str):
+    tensors = entries.get(MODEL_STATE_DICT)
+    if stored_hash(entries.get(METADATA)) is None:
         return None
     if not isinstance(tensors, Mapping) or not tensors or not all(map(is_tensor, tensors.values())):
         return None
@@ -223,11 +224,9 @@ def _own(found: Weights, candidate: Candidate) -> Weights:
 
 def _lacks(entries: Mapping[str, Any]) -> tuple[str, ...]:
     """The entries of a whole checkpoint that are not there, as nouns."""
-    metadata = entries.get(METADATA)
-    hashed = isinstance(metadata, Mapping) and isinstance(metadata.get(CONTENT_HASH), str)
     present = {
         MODEL_CONFIG: isinstance(entries.get(MODEL_CONFIG), Mapping),
-        "content hash": hashed,
+        "content hash": stored_hash(entries.get(METADATA)) is not None,
         "golden samples": isinstance(entries.get(GOLDEN), Mapping),
     }
     return tuple(what for what, there in present.items() if not there)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from simplenet.checkpoint.adoption.modules import PickledModule, pickled_module
+from simplenet.checkpoint.adoption.modules import PickledModule, is_module, pickled_module
 from simplenet.checkpoint.keys import MODEL_STATE_DICT
 from simplenet.checkpoint.reading.stand_in import StandIn
 
@@ -104,7 +104,7 @@ def containers_in(contents: Any) -> Iterator[tuple[str, Any, str]]:
         if not isinstance(value, (Mapping, list, tuple)):
             continue
         yield place, value, owner
-        if depth < _DEEPEST and not (isinstance(value, Mapping) and pickled_module(value)):
+        if depth < _DEEPEST and not is_module(value):
             queue.extend((_join(place, key), item, "", depth + 1) for key, item in _children(value))
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from simplenet.checkpoint.adoption.arguments import stored_config
+from simplenet.checkpoint.adoption.labels import attributes_of
 from simplenet.checkpoint.adoption.modules import other_activation
 from simplenet.checkpoint.keys import CONTENT_HASH, MODEL_CONFIG
-from simplenet.checkpoint.reading.stand_in import StandIn
 from simplenet.checkpoint.weights import Weights
 from simplenet.errors import ConfigError, KeyMismatchError
 from simplenet.model import ARCHITECTURE, DEFAULT_ARCHITECTURE, ModelConfig, build_model, is_foreign, registered
@@ -54,9 +54,7 @@ def _require_relu(weights: Weights) -> None:
     """
     for place in ("", *_SETTINGS):
         values = weights.checkpoint.get(place) if place else weights.checkpoint
-        if isinstance(values, StandIn):
-            values = values.state if isinstance(values.state, Mapping) else values.entries
-        if isinstance(values, Mapping) and (name := other_activation(values)):
+        for name in filter(None, map(other_activation, attributes_of(values))):
             raise KeyMismatchError(
                 f"{weights.source}: the weights would fit a SimpleNet, whose activation is ReLU, but "
                 f"{place or 'the file'} names {name!r}; bring the network with --model-file net.py --model-class Net"

@@ -4,7 +4,7 @@ Nothing is guessed where two answers are possible: then there is no fit, and the
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simplenet.checkpoint.adoption.candidates import Candidate, is_copy
@@ -28,7 +28,7 @@ class Fit:
     left_aside: tuple[str, ...]  # names in the file of tensors that the network does not have
     notes: tuple[str, ...] = ()  # what was computed or assumed, one line each
     made: tuple[str, ...] = ()  # names of the biases that the file lacks
-    config: dict[str, Any] | None = field(default=None)  # of a SimpleNet, from the shapes
+    config: dict[str, Any] | None = None  # of a SimpleNet, from the shapes
 
 
 def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
@@ -68,7 +68,7 @@ def fits_of_simplenet(candidate: Candidate, source: str) -> list[Fit]:
         aside = (*(origin.get(name, name) for name in others), *of_loss)
         notes = (*folded.notes, *_assumptions(candidate, mapping, lacking))
         fits[frozenset(used)] = Fit(tensors, prefix, _differing(stored), aside, notes, lacking, config)
-    return sorted(fits.values(), key=lambda fit: (is_copy(fit.prefix), fit.prefix.count(".")))
+    return _likeliest_first(fits.values())
 
 
 def fits_of_network(candidate: Candidate, wanted: Mapping[str, Any], source: str) -> list[Fit]:
@@ -81,14 +81,18 @@ def fits_of_network(candidate: Candidate, wanted: Mapping[str, Any], source: str
     """
     named, origin = _bare(candidate, source)
     raw = {name: name for name in candidate.tensors}
+    for tensors, origin_of in ((candidate.tensors, raw), (named, origin)):
+        if fits := list(_prefixed_fits(tensors, origin_of, wanted, ())):
+            return _likeliest_first(fits)
     folded = fold(named, candidate.lora_alpha)
-    attempts = [(candidate.tensors, raw, ()), (named, origin, ()), (folded.state_dict, origin, folded.notes)]
-    for tensors, origin_of, notes in attempts:
-        fits = list(_prefixed_fits(tensors, origin_of, wanted, notes))
-        if fits:
-            return sorted(fits, key=lambda fit: (is_copy(fit.prefix), fit.prefix.count(".")))
+    if fits := list(_prefixed_fits(folded.state_dict, origin, wanted, folded.notes)):
+        return _likeliest_first(fits)
     fit = _fit_by_order(named, origin, wanted)
     return [fit] if fit else []
+
+
+def _likeliest_first(fits: Iterable[Fit]) -> list[Fit]:
+    return sorted(fits, key=lambda fit: (is_copy(fit.prefix), fit.prefix.count(".")))
 
 
 def _prefixed_fits(

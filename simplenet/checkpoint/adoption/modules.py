@@ -38,7 +38,7 @@ def pickled_module(value: Any) -> PickledModule | None:
     Args:
         value: the state of a pickled object: for a module, `_parameters`, `_buffers` and `_modules` among others.
     """
-    if not _is_module(value):
+    if not is_module(value):
         return None
     weights: dict[str, Any] = {}
     layers: list[tuple[str, str]] = []
@@ -114,7 +114,8 @@ def _is_softmax(kind: str) -> bool:
     return kind.partition("(")[0] in ("Softmax", "LogSoftmax") and kind.partition("(")[2] in ("-1)", "1)", "None)", "")
 
 
-def _is_module(value: Any) -> bool:
+def is_module(value: Any) -> bool:
+    """Whether these are the attributes of a pickled module."""
     return isinstance(value, Mapping) and "_parameters" in value and "_modules" in value
 
 
@@ -125,7 +126,7 @@ def _modules(root: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, A
         if not stack:
             return
         prefix, name, state, depth = stack.pop()
-        if not _is_module(state) or depth > _DEEPEST:
+        if not is_module(state) or depth > _DEEPEST:
             continue
         yield prefix, name, state
         for key, child in reversed(list(_table(state, "_modules"))):
@@ -135,7 +136,7 @@ def _modules(root: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, A
 
 def _state_of(child: StandIn) -> Any:
     """The attributes of a pickled module: its state, or an argument of what rebuilds it (a GraphModule)."""
-    return next((part for part in (child.state, *child.args) if _is_module(part)), None)
+    return next((part for part in (child.state, *child.args) if is_module(part)), None)
 
 
 def _table(state: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:

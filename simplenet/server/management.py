@@ -1,0 +1,61 @@
+"""The management port of a running server, which only its operator may use: every request carries the server's token.
+
+The token is in the run directory, in a file that only this user can read. The frontend (java/Gate) compares it.
+"""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from simplenet.errors import ServerError
+from simplenet.server.record import Server
+
+TOKEN = "management.token"  # noqa: S105 - the name of the file
+TIMEOUT_S = 10.0
+
+
+def new_token(run_dir: Path) -> Path:
+    """Write a new token into the run directory, readable by this user alone.
+
+    Returns:
+        The file.
+    """
+    file = run_dir / TOKEN
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_urlsafe(32))
+    return file
+
+
+def request(server: Server, method: str, path: str, timeout_s: float = TIMEOUT_S, **query: Any) -> Any:
+    """Send one request to the management port.
+
+    Args:
+        server: a running one.
+        method: of HTTP.
+        path: for example `/models/simplenet/all`.
+        timeout_s: seconds to wait for the response.
+        query: the parameters of the address.
+
+    Returns:
+        The parsed JSON of the response.
+
+    Raises:
+        ServerError: no response, or another status than 2xx; the message is the server's.
+    """
+    token = server.run_dir / TOKEN
+    headers = {"Authorization": f"Bearer {token.read_text()}"} if token.is_file() else {}
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
+            response = session.request(
+                method, server.management_url + path, params=query, headers=headers, timeout=timeout_s
+            )
+            body = response.json()
+    except (requests.RequestException, ValueError) as error:
+        raise ServerError(f"{server.management_url}: no response: {type(error).__name__}; is it running?") from error
+    if not response.ok:
+        message = body.get("message") if isinstance(body, dict) else None
+        raise ServerError(f"{method} {path}: {response.status_code}: {message or body}")
+    return body

@@ -12,7 +12,7 @@ import requests
 from simplenet.errors import ServerError
 from simplenet.server.record import Server
 
-TOKEN = "management.token"  # noqa: S105 - the name of the file
+TOKEN = "management.token"
 TIMEOUT_S = 10.0
 
 

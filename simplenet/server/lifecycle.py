@@ -66,7 +66,7 @@ def start(
     least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
     options = [*memory.java_options(), f"-Dsimplenet.body.timeout={_body_timeout_s(settings)}"]
     command = torchserve.command(java, run_dir, config, least_delay, options)
-    environment = torchserve.environment(run_dir, sum(model_workers.values()))
+    environment = torchserve.environment(run_dir, sum(model_workers.values())) | memory.environment()
     memory_line = str(replace(memory, enforced=limits_bodies(run_dir)))
     silent_models = tuple(name for name, path in archives.items() if not writes_state(path))
     with _spawned(command, run_dir, environment, lock) as pid:

@@ -1,12 +1,13 @@
 """Find the members of a batch that make it fail, by running it in halves.
 
-With one culprit in 64 members there are at most 9 passes: the one that failed, 6 to halve down to one member, one to make
-sure of a member that no pass had alone, and one for all the members that were passed over on the way. With any number of
-culprits in n members there are never more than 2n passes: every part of the tree of halves is run at most once, which
-makes 2n - 1, and those that were passed over once together.
+With one culprit in 64 members there are at most 9 passes: the one that failed, 6 to halve down to one member, one to
+make sure of a member that no pass had alone, and one for all the members that were passed over on the way. With any
+number of culprits in n members there are never more than 2n passes: every part of the tree of halves is run at most
+once, which makes 2n - 1, and those that were passed over once together.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Failure = TypeVar("Failure")
@@ -41,10 +42,8 @@ def find_culprits(
     if count == 1:
         return {0: first}, []
     search = _Search(attempt, too_large, in_time)
-    try:
+    with suppress(_LateError):
         search.run_all(range(count), first)
-    except _LateError:
-        pass
     return search.culprits, [member for member in range(count) if member not in search.settled]
 
 
@@ -93,10 +92,10 @@ class _Search(Generic[Failure]):
 
     def _join(self) -> None:
         """After the first culprit: often the only one, so all parts that wait may succeed together."""
-        passed_over = [member for part, _ in reversed(self.waiting) for member in part]
-        if len(self.waiting) > 1 and not any(map(self.too_large, self.culprits.values())):
-            if self._run(passed_over) is None:
-                self.waiting.clear()
+        if len(self.waiting) < 2 or any(map(self.too_large, self.culprits.values())):
+            return
+        if self._run([member for part, _ in reversed(self.waiting) for member in part]) is None:
+            self.waiting.clear()
 
     def _run(self, part: Sequence[int]) -> Failure | None:
         """What fails in a part; if nothing does, or if it has one member, its members are settled."""

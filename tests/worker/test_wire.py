@@ -19,6 +19,7 @@ from ts.protocol import otf_message_handler as stock
 from simplenet.worker import wire
 from simplenet.worker.failures import DeviceLostError
 from simplenet.worker.messages import RawRequest, Response
+from simplenet.worker.replies import encode_responses
 
 RECORDED = Path(__file__).parent / "recorded" / "torchserve-0.12-batches.bin"
 
@@ -193,7 +194,7 @@ def test_responses_are_written_as_torchserve_writes_them(pairs):
         [response.body for _, response in pairs], ids, "Prediction success", 200, context=context
     )
     requests = [RawRequest(request_id.encode(), {}, {}) for request_id, _ in pairs]
-    assert wire.encode_responses(requests, [response for _, response in pairs]) == bytes(expected)
+    assert encode_responses(requests, [response for _, response in pairs]) == bytes(expected)
 
 
 REQUESTS = [RawRequest(b"one", {}, {}), RawRequest(b"two", {}, {})]
@@ -282,7 +283,7 @@ def test_responses_that_are_too_large_together_lose_the_largest_until_the_rest_f
     requests = [RawRequest(b"%36d" % number, {}, {}) for number in range(6)]
     sizes = [100, 5000, 40, 3000, 4000, 2000]
     responses = [Response(b"x" * size, "application/json") for size in sizes]
-    whole = len(wire.encode_responses(requests, responses))
+    whole = len(encode_responses(requests, responses))
     assert len(wire.respond_or_fail(requests, lambda _: responses, whole)) == whole
     for most in (whole - 1, 9000, 6000, 4000):
         message = wire.respond_or_fail(requests, lambda _: responses, most)

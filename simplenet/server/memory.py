@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from simplenet.errors import SettingError
-from simplenet.settings import MAX_BATCH_RESPONSE, MAX_RESPONSE, MEMORY
+from simplenet.settings import LARGEST_BATCH_RESPONSE, MAX_BATCH_RESPONSE, MAX_RESPONSE, MEMORY
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -40,7 +40,6 @@ _DIRECT_PER_BODY = 2
 _WORKER_PER_BODY = 3
 _HEAP_PER_RESPONSE = 3
 _DIRECT_PER_RESPONSE = 2
-_LARGEST_MESSAGE = (1 << 31) - 1  # a buffer of Java's
 _LEAST_BUDGET = MIB
 _SPARE = 10  # a tenth stays free, for the kernel's socket buffers among others
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
@@ -58,7 +57,7 @@ class MemoryPlan:
     max_request_size: int
     lowered: bool = False  # max_request_size, so that one body fits
     enforced: bool = True  # the frontend enforces the budget; a stock one does not
-    batch_response: int = _LARGEST_MESSAGE  # for all responses of a batch together
+    batch_response: int = LARGEST_BATCH_RESPONSE  # for all responses of a batch together
     max_response_size: int = SHIPPED_RESPONSE_SIZE  # for one of them
 
     def __str__(self) -> str:
@@ -115,12 +114,13 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: i
         direct, budget = own, min(budget, max(_LEAST_BUDGET, (own - _SMALL_DIRECT) // _DIRECT_PER_BODY))
     request_size = _size_setting(config, "max_request_size", SHIPPED_REQUEST_SIZE)
     lowered = request_size == SHIPPED_REQUEST_SIZE > budget
-    # All workers may respond at once; one share is for bodies.
-    batch = min(heap // (1 + _HEAP_PER_RESPONSE * workers), direct // (1 + _DIRECT_PER_RESPONSE * workers))
     response_size = _size_setting(config, "max_response_size", SHIPPED_RESPONSE_SIZE)
+    # All workers may respond at once; one share is for bodies.
+    share = min(heap // (1 + _HEAP_PER_RESPONSE * workers), direct // (1 + _DIRECT_PER_RESPONSE * workers))
+    batch = min(share, max(response_size, LARGEST_BATCH_RESPONSE))
     return MemoryPlan(
         offered, heap, direct, budget, budget if lowered else request_size, lowered,
-        batch_response=min(batch, _LARGEST_MESSAGE), max_response_size=min(response_size, batch),
+        batch_response=batch, max_response_size=min(response_size, batch),
     )  # fmt: skip
 
 

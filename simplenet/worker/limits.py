@@ -1,7 +1,8 @@
 """How large responses may be: TorchServe cuts the connection to a worker that sends a larger one, and kills it.
 
 Its ModelResponseDecoder compares `max_response_size` with every field of a message, so with the body of each response,
-not with their sum. The whole message of a batch is limited by the memory that the frontend collects it in.
+not with their sum. The message of a batch is limited by the memory that the frontend collects it in, and by the time
+that this takes.
 """
 
 import os
@@ -34,7 +35,7 @@ class Limits:
     def of_server(cls) -> "Limits":
         """What `serve` tells its workers; on a stock TorchServe, what its own configuration says."""
         response = _number(os.environ, settings.MAX_RESPONSE.name) or _configured() or TORCHSERVE_MAX_RESPONSE
-        batch = _number(os.environ, settings.MAX_BATCH_RESPONSE.name) or LARGEST_MESSAGE
+        batch = _number(os.environ, settings.MAX_BATCH_RESPONSE.name) or max(response, settings.LARGEST_BATCH_RESPONSE)
         return cls(max(1, min(response, batch) - ENVELOPE), batch)
 
 

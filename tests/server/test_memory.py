@@ -135,8 +135,11 @@ def test_a_request_size_that_torchserve_cannot_read_is_refused(given):
 
 def test_with_memory_enough_a_response_may_be_as_large_as_configured():
     plan = plan_memory(24 * GIB, 1, {"max_response_size": str(32 * MIB)})
-    assert (plan.max_response_size, plan.batch_response) == (32 * MIB, 2 * GIB // 3)
-    assert plan_memory(24 * GIB, 1, {"max_response_size": "1000"}).max_response_size == 1000
+    assert (plan.max_response_size, plan.batch_response) == (32 * MIB, 32 * MIB)
+    small = plan_memory(24 * GIB, 1, {"max_response_size": "1000"})
+    assert (small.max_response_size, small.batch_response) == (1000, 32 * MIB)
+    large = plan_memory(24 * GIB, 1, {"max_response_size": str(100 * MIB)})
+    assert (large.max_response_size, large.batch_response) == (100 * MIB, 100 * MIB)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])

@@ -10,6 +10,7 @@ import pytest
 
 from simplenet.errors import RequestError
 from simplenet.media_types import JSON, NPY, RAW
+from simplenet.settings import LARGEST_BATCH_RESPONSE
 from simplenet.worker.encode import encode_all
 from simplenet.worker.limits import ENVELOPE, LARGEST_MESSAGE, TORCHSERVE_MAX_RESPONSE, Limits, least_size
 from simplenet.worker.messages import DecodedRequest
@@ -101,11 +102,11 @@ def test_on_a_stock_torchserve_the_limit_is_the_one_of_its_configuration(tmp_pat
     """The parent process stands for TorchServe: its command line and folder lead to the file."""
     for name, size in (("own", 7_000_000), ("config", 8_000_000), ("other", 9_000_000)):
         (tmp_path / f"{name}.properties").write_text(f"# \nmax_response_size = {size}\nvmargs=-Da=b\n")
-    ask = "from simplenet.worker.limits import Limits; print(Limits.of_server().response)"
+    ask = "from simplenet.worker.limits import Limits; print(Limits.of_server())"
     parent = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {ask!r}], cwd='/').returncode)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SIMPLENET_")}
     environment |= {"TS_CONFIG_FILE": variable}
     done = subprocess.run(
         [sys.executable, "-c", parent, *arguments], cwd=tmp_path, env=environment, capture_output=True, check=True
     )
-    assert int(done.stdout) == expected - ENVELOPE
+    assert done.stdout.decode().strip() == str(Limits(expected - ENVELOPE, LARGEST_BATCH_RESPONSE))

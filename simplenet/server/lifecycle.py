@@ -21,7 +21,7 @@ from simplenet.server.gpus import count_gpus, whole_number, workers_of
 from simplenet.server.memory import offered_bytes, plan_memory
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
-from simplenet.server.record import Server, find, write_record
+from simplenet.server.record import Server, find_to_stop, write_record
 from simplenet.server.root_cause import root_cause
 from simplenet.server.run_dir import claimed, tidy
 from simplenet.settings import DEFAULT_PORT
@@ -81,6 +81,7 @@ def start(
             versions={name: manifest.version for name, manifest in manifests.items()},
             memory=memory_line,
             silent_models=silent_models,
+            identity=processes.identity(pid),
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),
         )
         write_record(server)
@@ -136,17 +137,23 @@ def stop(port: int) -> bool:
     Raises:
         ServerError: there is none, or one is starting.
     """
-    server = find(port)
+    server = find_to_stop(port)
     if server.process() is not None:
         stop_server(server)
         return True
-    with claimed(port):
+    with claimed(port, server.run_dir.parent):
         stop_server(server)
     return False
 
 
 def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """End the frontend and all its workers; keep the logs."""
+    end_processes(server, timeout_s)
+    tidy(server.run_dir)
+
+
+def end_processes(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End the frontend and all its workers; keep every file."""
     frontend = server.process()
     if frontend is not None:
         members = processes.family(frontend)
@@ -156,7 +163,6 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     if survivors:
         processes.kill_group(server.pid)
         processes.wait_for_all(survivors, timeout_s)
-    tidy(server.run_dir)
 
 
 def wait_for_end(server: Server) -> None:

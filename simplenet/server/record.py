@@ -1,7 +1,7 @@
 """A running server, and its record in the run directory, where `stop` finds it."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,7 +12,8 @@ import psutil
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.server.processes import find_process, identity, own_command_lines
-from simplenet.server.run_dir import RECORD, STATES, is_owned, run_roots
+from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_roots
+from simplenet.settings import DRAIN_TIMEOUT_S, RECOVERY_TIMEOUT_S
 from simplenet.text import first_line
 
 _FRONTEND = "org.pytorch.serve.ModelServer"  # the class that Java runs
@@ -35,13 +36,22 @@ class Server:
     versions: dict[str, str] = field(default_factory=dict)  # of each model
     memory: str = ""  # the memory plan in one line
     silent_models: tuple[str, ...] = ()  # archives older than the workers' state files
-    startup_timeout_s: float = 0.0  # the longest that a profile gives a worker
+    startup_timeout_s: float = 0.0  # the longest that a profile gives a worker to load
+    response_timeout_s: float = 120.0  # the longest that a profile gives a worker to respond
+    recovery_timeout_s: float = RECOVERY_TIMEOUT_S  # how long a model may be without a worker
+    drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
+    samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
     identity: str = ""  # of the process, so that a recycled pid is not mistaken for it; empty in an old record
 
     @property
     def url(self) -> str:
         """The address of predictions."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def loopback_url(self) -> str:
+        """The address of predictions from this machine."""
+        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
 
     @property
     def workers(self) -> str:
@@ -62,6 +72,11 @@ class Server:
         return self.run_dir / "logs"
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether somebody has asked the server to stop: its end is no failure."""
+        return not (self.run_dir / RECORD).is_file() or (self.run_dir / STOPPING).exists()
+
+    @property
     def states(self) -> Path:
         """The folder of the workers' state files."""
         return self.run_dir / STATES
@@ -75,6 +90,18 @@ def write_record(server: Server) -> None:
     """Write the record into the server's run directory."""
     with atomic_write(server.run_dir / RECORD) as file:
         file.write(orjson.dumps(asdict(server), default=str))
+
+
+def with_samples(server: Server, samples: Mapping[str, tuple[str, Path]]) -> Server:
+    """Record a valid request for each model, which whoever watches the server sends.
+
+    Args:
+        server: a running one.
+        samples: model name to the Content-Type and the file with the body.
+    """
+    recorded = replace(server, samples={model: (kind, str(file)) for model, (kind, file) in samples.items()})
+    write_record(recorded)
+    return recorded
 
 
 def find(port: int) -> Server:
@@ -114,8 +141,17 @@ def _found(port: int, read: Callable[[Path], Server]) -> Server:
         # Started while XDG_STATE_HOME, HOME or TMPDIR had another value.
         found += [read(folder) for folder in _run_dirs_in_use() if folder.name == str(port)]
     if not found:
-        raise ServerError(f"no server that was started here runs on port {port}")
+        raise ServerError(f"no server that was started here runs on port {port}{_why_it_ended(port)}")
     return next((server for server in found if server.process()), found[0])
+
+
+def _why_it_ended(port: int) -> str:
+    """What the supervisor of the last server on the port wrote, if that ended by itself."""
+    for root in run_roots():
+        ended = root / str(port) / ENDED
+        if ended.is_file() and is_owned(root):
+            return f"; the last one ended: {ended.read_text()}"
+    return ""
 
 
 def _holds_record(folder: Path) -> bool:
@@ -129,7 +165,8 @@ def _read(folder: Path) -> Server:
         record = orjson.loads((folder / RECORD).read_bytes())
         values = {name: value for name, value in record.items() if name in known}
         lists = {name: tuple(values[name]) for name in ("models", "silent_models") if name in values}
-        server = Server(**{**values, **lists, "run_dir": Path(values["run_dir"])})
+        samples = {model: (kind, file) for model, (kind, file) in values.get("samples", {}).items()}
+        server = Server(**{**values, **lists, "samples": samples, "run_dir": Path(values["run_dir"])})
         if not (isinstance(server.pid, int) and server.pid > 1 and isinstance(server.started, (int, float))):
             raise ValueError(f"pid {server.pid!r}, started {server.started!r}")
         if server.run_dir.resolve() != folder.resolve():  # another folder's, whose processes `stop` would end

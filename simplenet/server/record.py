@@ -167,7 +167,7 @@ def _read(folder: Path) -> Server:
         lists = {name: tuple(values[name]) for name in ("models", "silent_models") if name in values}
         samples = {model: (kind, file) for model, (kind, file) in values.get("samples", {}).items()}
         server = Server(**{**values, **lists, "samples": samples, "run_dir": Path(values["run_dir"])})
-        if not (isinstance(server.pid, int) and server.pid > 1 and isinstance(server.started, (int, float))):
+        if not (isinstance(server.pid, int) and server.pid > 0 and isinstance(server.started, (int, float))):
             raise ValueError(f"pid {server.pid!r}, started {server.started!r}")
         if server.run_dir.resolve() != folder.resolve():  # another folder's, whose processes `stop` would end
             raise ValueError(f"run_dir {str(server.run_dir)!r}")

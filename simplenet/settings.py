@@ -14,6 +14,7 @@ DEFAULT_MODEL_NAME = "simplenet"
 MAX_QUEUE_WAIT_S = 10.0
 RECOVERY_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 30.0
+DEFAULT_RETRIES = 5  # of a client; with its waits they bridge about 3 s, in which a worker that died is replaced
 
 
 @dataclass(frozen=True)

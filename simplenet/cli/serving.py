@@ -27,6 +27,7 @@ from simplenet.paths import MODEL_STORE, resource
 from simplenet.settings import (
     DEFAULT_MODEL_NAME,
     DEFAULT_PORT,
+    DEFAULT_RETRIES,
     DRAIN_TIMEOUT_S,
     MAX_QUEUE_WAIT_S,
     RECOVERY_TIMEOUT_S,
@@ -139,12 +140,15 @@ def predict(
     ] = f"http://127.0.0.1:{DEFAULT_PORT}",
     model: Annotated[str, typer.Option(help="The model's name, if --url names only the server.")] = DEFAULT_MODEL_NAME,
     top_k: Annotated[int, typer.Option(help="Classes per row, the most probable first.")] = 1,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often to try again after 503 or a broken connection.")
+    ] = DEFAULT_RETRIES,
 ) -> None:
     """Send files to a running server and print its predictions."""
     from simplenet.client.predict import predict as request_predictions
 
     address = url.rstrip("/") if "/predictions/" in url else f"{url.rstrip('/')}/predictions/{model}"
-    predicted = [(str(file), request_predictions(address, file, top_k)) for file in files]
+    predicted = [(str(file), request_predictions(address, file, top_k, retries=retries)) for file in files]
     console.print(tables.of_predictions(predicted))
 
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -82,19 +83,27 @@ def test_a_signal_during_the_start_leaves_nothing(model_store):
 
 
 def test_a_signal_before_the_start_leaves_no_temporary_folder(tmp_path):
-    command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(free_port())]
-    temp = tmp_path / "temp"
-    temp.mkdir()
+    state = Path(tempfile.mkdtemp(dir=os.environ["XDG_STATE_HOME"]))
+    port = free_port()
+    program = f"""
+import sys
+from pathlib import Path
+from simplenet import paths
+paths.MODEL_STORE = Path({str(tmp_path / "store")!r})  # the default one: only that gets the sample model
+from simplenet.cli.app import main
+main()
+"""
     with subprocess.Popen(
-        [*command, "--model-store", str(tmp_path / "store")],
-        env={**os.environ, "TMPDIR": str(temp)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, "-c", program, "serve", "--port", str(port)],
+        env={**os.environ, "XDG_STATE_HOME": str(state), "TMPDIR": str(state)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert "training the sample model" in process.stdout.readline()
         process.terminate()
         assert process.wait(timeout=COMMAND_TIMEOUT_S) != 0
-    left = {str(path.relative_to(temp)) for path in temp.rglob("*") if path.is_dir()}
-    (root,) = (path for path in temp.iterdir() if path.is_dir())
-    assert left == {root.name, *(f"{root.name}/{name}" for name in (command[-1], f"{command[-1]}/logs"))}
+    left = {str(path.relative_to(state)) for path in state.rglob("*") if path.is_dir()}
+    assert left == {"simplenet", f"simplenet/{port}", f"simplenet/{port}/logs"}
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_a_reader_that_leaves_does_not_stop_the_server(model_store):

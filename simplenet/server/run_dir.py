@@ -26,13 +26,14 @@ from simplenet.settings import STATE_HOME
 RECORD = "server.json"  # names the process that serves from the folder
 STATES = "state"  # the folder of the workers' state files
 ENDED = "ended.txt"  # why the server ended by itself
+TOKEN = "management.token"  # only this user can read it
 STOPPING = "stopping"  # a file that is there while the server is being stopped
 _LONGEST_SOCKET = 103  # bytes of a socket's path: 107 on Linux, 103 on macOS
 _SOCKET = "65531/tmp/.ts.sock.65535"  # the longest name that TorchServe may give one, in a run root
 # TorchServe passes these paths through a file of Latin-1, a class path and log4j's substitutions.
 _PLAIN = re.compile(r"/[A-Za-z0-9/._+@~-]*")
 _FOLDERS = ("tmp", "logs", "models", STATES)
-_FILES_OF_A_RUN = ("tmp", "store", "frontend", STATES, STOPPING)  # made anew for each start of TorchServe
+_FILES_OF_A_RUN = ("tmp", "store", "frontend", STATES, STOPPING, TOKEN)  # made anew for each start of TorchServe
 
 
 def run_roots() -> list[Path]:

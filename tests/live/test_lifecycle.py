@@ -4,6 +4,8 @@ import os
 import re
 import shlex
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -123,6 +125,20 @@ def test_a_taken_port_is_named(server, model_store):
     assert done.returncode == 1
     assert re.search(r"port \d+ \(\w+\): Address already in use; choose another with --port", done.stderr)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_clients_that_vanish_leave_no_line_in_the_log(server):
+    """Each is reset in the middle of its request; TorchServe logs every one as an error."""
+    log = find(server.port).logs / "ts_log.log"
+    before = log.read_text()
+    head = b"POST /predictions/simplenet HTTP/1.1\r\nHost: a\r\nContent-Length: 3136\r\n\r\n"
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(head + bytes(100))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert requests.get(f"{server.url}/ping", timeout=30).ok
+    assert simplenet("predict", "data/digit.png", "--url", server.url).returncode == 0
+    assert log.read_text() == before
 
 
 def test_a_wrong_java_home_is_one_line(model_store, tmp_path):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simplenet.checkpoint.diff import Comparison, FieldChange
     from simplenet.checkpoint.versions import Version
     from simplenet.inspection import Description
+    from simplenet.server.status import Status
 
 _SENTENCE = 40  # characters; a list of longer texts has a row for each
 
@@ -45,6 +46,19 @@ def of_predictions(predicted: Sequence[tuple[str, list[dict[str, Any]]]]) -> Tab
             for rank, candidate in enumerate(prediction.get("top_k", [prediction])):
                 where = ("", "") if rank else (escape(file), str(row))
                 table.add_row(*where, escape(candidate["label"]), f"{candidate['probability']:.4f}")
+    return table
+
+
+def of_servers(servers: Sequence["Status"]) -> Table:
+    """The servers of this user, one line each."""
+    long = (Column(name, overflow="fold") for name in ("address", "logs"))
+    table = Table("port", "state", "pid", "models", "workers", "since (UTC)", *long)
+    for one in servers:
+        models = ", ".join(f"{name} {version}" for name, version in one.models.items())
+        workers = f"{one.workers} of {one.expected_workers}"
+        state = "running" if one.running else "dead"
+        cells = str(one.port), state, str(one.pid), models, workers, one.since.replace("T", " "), one.url, one.logs
+        table.add_row(*map(escape, cells))
     return table
 
 

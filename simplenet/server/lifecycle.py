@@ -22,7 +22,7 @@ from simplenet.server.management import new_token
 from simplenet.server.memory import offered_bytes, plan_memory
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
-from simplenet.server.record import Server, find, write_record
+from simplenet.server.record import Server, find_to_stop, write_record
 from simplenet.server.run_dir import STOPPING, claimed, tidy
 from simplenet.settings import DEFAULT_PORT, DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
 from simplenet.signals import signals_deferred, signals_ignored
@@ -96,6 +96,7 @@ def start(
             versions={name: manifest.version for name, manifest in manifests.items()},
             memory=memory_line,
             silent_models=silent_models,
+            identity=processes.identity(pid),
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),
             response_timeout_s=response_timeout_s,
             max_queue_wait_s=max_queue_wait_s,
@@ -156,7 +157,7 @@ def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
     Raises:
         ServerError: there is none, or one is starting.
     """
-    server = find(port)
+    server = find_to_stop(port)
     if server.process() is not None:
         try:
             cut_off = drain(server, server.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
@@ -164,13 +165,20 @@ def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
             cut_off = 0
         stop_server(server)
         return cut_off
-    with claimed(port):
+    with claimed(port, server.run_dir.parent):
         stop_server(server)
     return None
 
 
 def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """End the frontend, all its workers and its supervisor at once; keep the logs."""
+    end_processes(server, timeout_s)
+    tidy(server.run_dir)
+    processes.wait_for_all(processes.others_with(SUPERVISOR, str(server.run_dir)), timeout_s)
+
+
+def end_processes(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End the frontend and all its workers at once; keep every file."""
     frontend = server.process()
     if frontend is not None:
         (server.run_dir / STOPPING).touch()
@@ -181,5 +189,3 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     if survivors:
         processes.kill_group(server.pid)
         processes.wait_for_all(survivors, timeout_s)
-    tidy(server.run_dir)
-    processes.wait_for_all(processes.others_with(SUPERVISOR, str(server.run_dir)), timeout_s)

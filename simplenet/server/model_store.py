@@ -3,7 +3,7 @@
 Torch, whose import takes seconds, is imported inside functions: the archives are verified while TorchServe starts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -12,10 +12,10 @@ import orjson
 
 from simplenet.archive import Archive, create_archive, read_archive
 from simplenet.archive.profile import DEFAULT_PROFILE, with_profile
-from simplenet.errors import ServerError
+from simplenet.errors import ArchiveError, ServerError, SimpleNetError
 from simplenet.manifest import read_manifest
 from simplenet.media_types import JSON, PNG
-from simplenet.paths import PathLike, resource
+from simplenet.paths import MODEL_STORE, PathLike, resource
 from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
@@ -23,8 +23,16 @@ SAMPLE_DIGIT = "data/digit.png"  # a real 7
 SAMPLE_SIDE = 28
 
 
+Refuse = Callable[[SimpleNetError], None]  # told of an archive that is left out
+
+
 def collect_archives(
-    run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None, **packing: Any
+    run_dir: Path,
+    model_store: PathLike,
+    checkpoint: PathLike | None,
+    profile: str | None,
+    refuse: Refuse | None = None,
+    **packing: Any,
 ) -> dict[str, Path]:
     """Collect the archives to serve: those of the model store, or one packed from `checkpoint`.
 
@@ -33,13 +41,14 @@ def collect_archives(
         model_store: folder of .mar files, or s3://bucket/prefix.
         checkpoint: serve this instead, as `simplenet`; a path or an s3:// address.
         profile: replaces that of the archives, if given.
+        refuse: called with the error of each file that is not an archive, which is left out; by default it is raised.
         packing: more arguments of `create_archive`, for `checkpoint`.
 
     Returns:
         Model name to archive.
 
     Raises:
-        SimpleNetError: there is nothing to serve, a file is not an archive, or the checkpoint is refused.
+        SimpleNetError: there is nothing to serve, or the checkpoint is refused.
     """
     models = run_dir / "models"
     if checkpoint is not None:
@@ -47,11 +56,17 @@ def collect_archives(
             chosen = profile or DEFAULT_PROFILE
             return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=chosen, **packing)}
     names: dict[str, Path] = {}
+    refused: list[SimpleNetError] = []
     for file in _archives_in(model_store, models):
-        name = read_manifest(file).model_name
+        try:
+            name = read_manifest(file).model_name
+        except ArchiveError as error:
+            refused.append(error)
+            continue
         if name in names:
             raise ServerError(f"{file}: expected one archive per model, found {names[name].name} for {name!r} too")
         names[name] = file
+    leave_out(refused, left=len(names), refuse=refuse)
     if not names:
         raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
     if profile is not None:
@@ -61,9 +76,49 @@ def collect_archives(
     return names
 
 
+def leave_out(refused: Sequence[SimpleNetError], left: int, refuse: Refuse | None) -> None:
+    """Leave out the archives that were refused, or raise the reason.
+
+    Args:
+        refused: the error of each.
+        left: how many others there are.
+        refuse: called with each error; None if every archive has to be served.
+
+    Raises:
+        SimpleNetError: the only one's error, or the first if every archive has to be served; or none is left.
+    """
+    if not refused:
+        return
+    if refuse is None or (not left and len(refused) == 1):
+        raise refused[0]
+    for error in refused:
+        refuse(error)
+    if not left:
+        raise ServerError(f"none of the {len(refused)} archives can be served; make them anew with simplenet archive")
+
+
+def is_default(model_store: PathLike) -> bool:
+    """Whether this is the model store that is made, and filled with the sample model, where nothing else is there."""
+    return not is_remote(model_store) and Path(model_store).resolve() == MODEL_STORE.resolve()
+
+
 def is_empty(model_store: PathLike) -> bool:
     """Whether a local model store has no archives or does not exist."""
     return not is_remote(model_store) and not any(Path(model_store).glob("*.mar"))
+
+
+def require_folder(model_store: PathLike) -> None:
+    """Refuse a local model store that is not there: a typing error must not serve the sample model.
+
+    Raises:
+        ServerError: it is no folder.
+    """
+    if not is_remote(model_store) and not Path(model_store).is_dir():
+        found = "a file" if Path(model_store).exists() else "none"
+        raise ServerError(
+            f"{model_store}: expected a folder of .mar files, found {found}; correct --model-store, or make one: "
+            f"simplenet archive CHECKPOINT --export-path {model_store}"
+        )
 
 
 def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:

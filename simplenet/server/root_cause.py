@@ -8,6 +8,7 @@ _LOGS = ("model_log.log", "ts_log.log", "console.log")
 # Logged by a worker that cannot load, after its traceback, and by the frontend if a worker cannot even start.
 _WORKER_DIED = ("Backend worker process died.", "Failed to load model")
 _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model failed")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # of whoever writes
 _PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+(\S+) - ")
 _THREAD = re.compile(r"W-\d+-(.+?)(?:-std(?:out|err))?")  # a worker's: W-9000-<model>_<version>-stdout
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)")
@@ -16,10 +17,22 @@ _HIDES = ("No module named 'ts.torch_handler.", "500 - Unknown exception", "507 
 
 
 def load_failed(logs: Path) -> bool:
-    """Whether a worker of this run gave up loading its model."""
-    return any(mark in _read(logs / "model_log.log") for mark in _WORKER_DIED) or any(
-        mark in _read(logs / "ts_log.log") for mark in _FRONTEND_SAYS
-    )
+    """Whether a worker of this run gave up loading its model, or somebody found the disk full."""
+    marks = {"model_log.log": _WORKER_DIED, "ts_log.log": _FRONTEND_SAYS, "console.log": ()}
+    texts = {name: _read(logs / name) for name in marks}
+    return any(mark in texts[name] for name in marks for mark in (*marks[name], *_DISK_FULL))
+
+
+def failed_models(logs: Path, models: Sequence[str]) -> dict[str, str]:
+    """The models whose workers gave up loading, each with its root cause."""
+    threads = set()
+    for name, marks in (("model_log.log", _WORKER_DIED), ("ts_log.log", _FRONTEND_SAYS)):
+        for line in _read(logs / name).splitlines():
+            prefix = _PREFIX.match(line)
+            if prefix and any(mark in line for mark in marks):
+                threads.add(prefix[1])
+    models_of_threads = {_model_of(thread, models) for thread in threads}
+    return {model: _cause_of(logs, model, models) for model in sorted(models_of_threads - {""})}
 
 
 def root_cause(logs: Path, models: Sequence[str] = (), after: Mapping[str, int] | None = None) -> str:
@@ -34,8 +47,8 @@ def root_cause(logs: Path, models: Sequence[str] = (), after: Mapping[str, int] 
     for name in _LOGS:
         if causes := _causes(logs / name, begin.get(name, 0)):
             thread, cause = causes[-1]
-            own_error = cause[0].startswith("simplenet.errors.")
-            return _model_of(thread, models) + (cause[2] if own_error else f"{cause[1]}: {cause[2]}")
+            model = _model_of(thread, models) if len(models) > 1 else ""
+            return (f"{model}: " if model else "") + _in_words(cause)
     console = [line for line in _read(logs / "console.log", begin.get("console.log", 0)).splitlines() if line.strip()]
     return console[-1].strip() if console else "it left no message"
 
@@ -61,12 +74,24 @@ def _causes(log: Path, begin: int = 0) -> list[tuple[str, re.Match[str]]]:
     return causes
 
 
+def _cause_of(logs: Path, model: str, models: Sequence[str]) -> str:
+    """What stopped the workers of one model."""
+    for name in _LOGS:
+        if causes := [cause for thread, cause in _causes(logs / name) if _model_of(thread, models) == model]:
+            return _in_words(causes[-1])
+    return "it left no message"
+
+
+def _in_words(cause: re.Match[str]) -> str:
+    return cause[2] if cause[0].startswith("simplenet.errors.") else f"{cause[1]}: {cause[2]}"
+
+
 def _model_of(thread: str, models: Sequence[str]) -> str:
+    """The model whose worker this thread belongs to, or an empty text."""
     worker = _THREAD.fullmatch(thread)
-    if len(models) < 2 or worker is None:
+    if worker is None:
         return ""
-    name = max((model for model in models if worker[1].startswith(f"{model}_")), key=len, default=None)
-    return f"{name}: " if name else ""
+    return max((model for model in models if worker[1].startswith(f"{model}_")), key=len, default="")
 
 
 def _read(file: Path, begin: int = 0) -> str:

@@ -1,12 +1,13 @@
 """Why a worker could not load, in one line, from the logs of a TorchServe run."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 # Logged by a worker that cannot load, after its traceback, and by the frontend if a worker cannot even start.
 _WORKER_DIED = ("Backend worker process died.", "Failed to load model")
 _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model failed")
+_WORKERS_LOGS = ("ts_log.log", "model_log.log")  # the cause that counts is in the second, if it is there
 _PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+(\S+) - ")
 _THREAD = re.compile(r"W-\d+-(.+?)(?:-std(?:out|err))?")  # a worker's: W-9000-<model>_<version>-stdout
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)")
@@ -21,6 +22,43 @@ def load_failed(logs: Path) -> bool:
     )
 
 
+def log_sizes(logs: Path) -> dict[str, int]:
+    """The bytes in each log by now."""
+    return {name: file.stat().st_size for name in _WORKERS_LOGS if (file := logs / name).is_file()}
+
+
+def failure_since(logs: Path, sizes: Mapping[str, int], model: str) -> str | None:
+    """Why the workers of one version gave up loading it, or None if they did not.
+
+    Args:
+        logs: the folder of the run's logs.
+        sizes: from `log_sizes`; what was written before is left out.
+        model: `<name>_<version>`, as in the names of TorchServe's threads.
+    """
+    lines = [line for name in _WORKERS_LOGS for line in _lines_of(logs / name, sizes.get(name, 0), model)]
+    if not any(mark in line for line in lines for mark in (*_WORKER_DIED, *_FRONTEND_SAYS)):
+        return None
+    causes = _causes(lines)
+    return _in_words(causes[-1][1]) if causes else "it left no message"
+
+
+def _lines_of(log: Path, begin: int, model: str) -> list[str]:
+    """The lines that the threads of one version wrote, with the stack traces below them."""
+    if not log.is_file():
+        return []
+    with log.open("rb") as file:
+        file.seek(begin if begin <= log.stat().st_size else 0)  # otherwise it was rolled over
+        text = file.read().decode(errors="replace")
+    lines, theirs = [], False
+    for line in text.splitlines():
+        if prefix := _PREFIX.match(line):
+            worker = _THREAD.fullmatch(prefix[1])
+            theirs = worker is not None and worker[1] == model
+        if theirs:
+            lines.append(line)
+    return lines
+
+
 def root_cause(logs: Path, models: Sequence[str] = ()) -> str:
     """The exception that stopped the worker, without its traceback; of a SimpleNetError only the message.
 
@@ -29,23 +67,26 @@ def root_cause(logs: Path, models: Sequence[str] = ()) -> str:
         models: all served models; if there are several, the failing one is named.
     """
     for name in ("model_log.log", "ts_log.log", "console.log"):
-        if causes := _causes(logs / name):
+        if causes := _causes(_read(logs / name).splitlines()):
             thread, cause = causes[-1]
-            own_error = cause[0].startswith("simplenet.errors.")
-            return _model_of(thread, models) + (cause[2] if own_error else f"{cause[1]}: {cause[2]}")
+            return _model_of(thread, models) + _in_words(cause)
     console = [line for line in _read(logs / "console.log").splitlines() if line.strip()]
     return console[-1].strip() if console else "it left no message"
 
 
 def names_cause(log: Path) -> bool:
     """Whether this log holds an exception that can be a root cause."""
-    return bool(_causes(log))
+    return bool(_causes(_read(log).splitlines()))
 
 
-def _causes(log: Path) -> list[tuple[str, re.Match[str]]]:
+def _in_words(cause: re.Match[str]) -> str:
+    return cause[2] if cause[0].startswith("simplenet.errors.") else f"{cause[1]}: {cause[2]}"
+
+
+def _causes(lines: Iterable[str]) -> list[tuple[str, re.Match[str]]]:
     """The thread and the exception of every line that names one."""
     causes = []
-    for line in _read(log).splitlines():
+    for line in lines:
         prefix = _PREFIX.match(line)
         exception = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
         if exception and not any(mark in exception[0] for mark in _HIDES):

@@ -1,6 +1,7 @@
 """Start TorchServe, wait until it is ready, stop it."""
 
-from simplenet.server.lifecycle import start, started, stop, stop_server, wait_for_end
+from simplenet.server.drain import drain
+from simplenet.server.lifecycle import start, started, stop, stop_server
 from simplenet.server.model_store import collect_archives, verified_samples
 from simplenet.server.ready import living_workers, wait_until_ready
 from simplenet.server.record import Server, find
@@ -9,6 +10,7 @@ from simplenet.server.run_dir import new_run_dir
 __all__ = [
     "Server",
     "collect_archives",
+    "drain",
     "find",
     "living_workers",
     "new_run_dir",
@@ -17,6 +19,5 @@ __all__ = [
     "stop",
     "stop_server",
     "verified_samples",
-    "wait_for_end",
     "wait_until_ready",
 ]

@@ -18,8 +18,6 @@ from simplenet.server.ready import READY_TIMEOUT_S, living_workers, writes_state
 from simplenet.server.record import Server
 from simplenet.server.root_cause import failure_since, log_sizes
 
-QUEUE_WAIT_S = 10.0  # how long a request may wait for a worker, beside the time it may take there
-RESPONSE_TIMEOUT_S = 120.0  # TorchServe's, where it does not say
 _POLL_S = 0.1
 _QUIET_S = 0.5  # between two looks at a version's requests: the frontend counts one only once it is in the queue
 _DEFAULT_DELAY_MS = 100  # TorchServe's maxBatchDelay, where a model-config has none
@@ -130,8 +128,7 @@ def finish_requests(server: Server, model: str, version: str, patience_s: float 
         Whether it has; False when requests still came, because clients name this version.
     """
     if patience_s is None:
-        described = request(server, "GET", f"/models/{model}/{version}", READY_TIMEOUT_S)[0]
-        patience_s = float(described.get("responseTimeout") or RESPONSE_TIMEOUT_S) + QUEUE_WAIT_S
+        patience_s = server.response_timeout_s + server.max_queue_wait_s
     return quiet(lambda: _requests_of(server, model, version), patience_s)
 
 
@@ -160,7 +157,7 @@ def _has(server: Server, model: str) -> bool:
 
 
 def _requests_of(server: Server, model: str, version: str) -> int:
-    """Requests that wait for a version or are in its workers' hands: the frontend (java/Gate) counts both."""
+    """Requests that wait for a version or are in its workers' hands: the frontend (java/Management) counts both."""
     counts = request(server, "GET", f"/requests/{model}/{version}")
     return int(counts["queued"]) + int(counts["working"])
 

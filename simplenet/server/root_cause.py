@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+_LOGS = ("model_log.log", "ts_log.log", "console.log")
 # Logged by a worker that cannot load, after its traceback, and by the frontend if a worker cannot even start.
 _WORKER_DIED = ("Backend worker process died.", "Failed to load model")
 _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model failed")
-_WORKERS_LOGS = ("ts_log.log", "model_log.log")  # the cause that counts is in the second, if it is there
 _PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+(\S+) - ")
 _THREAD = re.compile(r"W-\d+-(.+?)(?:-std(?:out|err))?")  # a worker's: W-9000-<model>_<version>-stdout
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)")
@@ -22,33 +22,44 @@ def load_failed(logs: Path) -> bool:
     )
 
 
-def log_sizes(logs: Path) -> dict[str, int]:
-    """The bytes in each log by now."""
-    return {name: file.stat().st_size for name in _WORKERS_LOGS if (file := logs / name).is_file()}
+def root_cause(logs: Path, models: Sequence[str] = (), after: Mapping[str, int] | None = None) -> str:
+    """The exception that stopped the worker, without its traceback; of a SimpleNetError only the message.
+
+    Args:
+        logs: the folder of the run's logs.
+        models: all served models; if there are several, the failing one is named.
+        after: from `log_sizes`: what was in the logs by then is not the cause.
+    """
+    begin = after or {}
+    for name in _LOGS:
+        if causes := _causes(logs / name, begin.get(name, 0)):
+            thread, cause = causes[-1]
+            return _model_of(thread, models) + _in_words(cause)
+    console = [line for line in _read(logs / "console.log", begin.get("console.log", 0)).splitlines() if line.strip()]
+    return console[-1].strip() if console else "it left no message"
 
 
-def failure_since(logs: Path, sizes: Mapping[str, int], model: str) -> str | None:
+def failure_since(logs: Path, after: Mapping[str, int], model: str) -> str | None:
     """Why the workers of one version gave up loading it, or None if they did not.
 
     Args:
         logs: the folder of the run's logs.
-        sizes: from `log_sizes`; what was written before is left out.
+        after: from `log_sizes`, before the version was registered.
         model: `<name>_<version>`, as in the names of TorchServe's threads.
     """
-    lines = [line for name in _WORKERS_LOGS for line in _lines_of(logs / name, sizes.get(name, 0), model)]
+    lines = [
+        line
+        for name in ("ts_log.log", "model_log.log")  # the last cause counts, and a worker knows it best
+        for line in _lines_of(_read(logs / name, after.get(name, 0)), model)
+    ]
     if not any(mark in line for line in lines for mark in (*_WORKER_DIED, *_FRONTEND_SAYS)):
         return None
-    causes = _causes(lines)
+    causes = _causes_in(lines)
     return _in_words(causes[-1][1]) if causes else "it left no message"
 
 
-def _lines_of(log: Path, begin: int, model: str) -> list[str]:
+def _lines_of(text: str, model: str) -> list[str]:
     """The lines that the threads of one version wrote, with the stack traces below them."""
-    if not log.is_file():
-        return []
-    with log.open("rb") as file:
-        file.seek(begin if begin <= log.stat().st_size else 0)  # otherwise it was rolled over
-        text = file.read().decode(errors="replace")
     lines, theirs = [], False
     for line in text.splitlines():
         if prefix := _PREFIX.match(line):
@@ -59,31 +70,25 @@ def _lines_of(log: Path, begin: int, model: str) -> list[str]:
     return lines
 
 
-def root_cause(logs: Path, models: Sequence[str] = ()) -> str:
-    """The exception that stopped the worker, without its traceback; of a SimpleNetError only the message.
-
-    Args:
-        logs: the folder of the run's logs.
-        models: all served models; if there are several, the failing one is named.
-    """
-    for name in ("model_log.log", "ts_log.log", "console.log"):
-        if causes := _causes(_read(logs / name).splitlines()):
-            thread, cause = causes[-1]
-            return _model_of(thread, models) + _in_words(cause)
-    console = [line for line in _read(logs / "console.log").splitlines() if line.strip()]
-    return console[-1].strip() if console else "it left no message"
+def log_sizes(logs: Path) -> dict[str, int]:
+    """How many bytes each log has now."""
+    return {name: (logs / name).stat().st_size for name in _LOGS if (logs / name).is_file()}
 
 
 def names_cause(log: Path) -> bool:
     """Whether this log holds an exception that can be a root cause."""
-    return bool(_causes(_read(log).splitlines()))
+    return bool(_causes(log))
 
 
 def _in_words(cause: re.Match[str]) -> str:
     return cause[2] if cause[0].startswith("simplenet.errors.") else f"{cause[1]}: {cause[2]}"
 
 
-def _causes(lines: Iterable[str]) -> list[tuple[str, re.Match[str]]]:
+def _causes(log: Path, begin: int = 0) -> list[tuple[str, re.Match[str]]]:
+    return _causes_in(_read(log, begin).splitlines())
+
+
+def _causes_in(lines: Iterable[str]) -> list[tuple[str, re.Match[str]]]:
     """The thread and the exception of every line that names one."""
     causes = []
     for line in lines:
@@ -102,5 +107,7 @@ def _model_of(thread: str, models: Sequence[str]) -> str:
     return f"{name}: " if name else ""
 
 
-def _read(file: Path) -> str:
-    return file.read_text(errors="replace") if file.is_file() else ""
+def _read(file: Path, begin: int = 0) -> str:
+    """The text of a log from a byte on; a log that is shorter was begun anew."""
+    content = file.read_bytes() if file.is_file() else b""
+    return content[begin if begin <= len(content) else 0 :].decode(errors="replace")

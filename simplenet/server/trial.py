@@ -34,7 +34,7 @@ def try_version(server: Server, archive: Archive) -> None:
         with requests.Session() as session:
             session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
             response = session.post(
-                f"{server.url}/predictions/{archive.model_name}/{archive.version}",
+                f"{server.loopback_url}/predictions/{archive.model_name}/{archive.version}",
                 data=body,
                 headers={"Content-Type": RAW, "Accept": JSON},
                 timeout=whole_number(archive.settings, "responseTimeout") or _TIMEOUT_S,

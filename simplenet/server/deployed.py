@@ -8,9 +8,10 @@ folder `deployed`. The archives that the user put into the store are never chang
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any
 import orjson
 
 from simplenet.atomic import atomic_write
-from simplenet.errors import ServerError
-from simplenet.manifest import MANIFEST, Manifest
+from simplenet.errors import ArchiveError, ServerError
+from simplenet.manifest import MANIFEST, Manifest, read_manifest
 
 STATE = "deployed.json"
 FOLDER = "deployed"
@@ -98,7 +99,7 @@ def read_state(home: Path) -> dict[str, History]:
     file = home / STATE
     try:
         models = orjson.loads(file.read_bytes())["models"]
-        return {name: _history(values, home) for name, values in models.items()}
+        return {name: from_plain(values, home) for name, values in models.items()}
     except FileNotFoundError:
         return {}
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
@@ -110,7 +111,7 @@ def read_state(home: Path) -> dict[str, History]:
 
 def write_state(home: Path, histories: Mapping[str, History]) -> None:
     """Write the history of each model, whole or not at all."""
-    models = {name: _plain(history, home) for name, history in histories.items()}
+    models = {name: to_plain(history, home) for name, history in histories.items()}
     with atomic_write(home / STATE) as file:
         file.write(orjson.dumps({"models": models}, option=orjson.OPT_INDENT_2))
 
@@ -164,16 +165,6 @@ def keep(home: Path, archive: Manifest, contents: str) -> Path:
     return target
 
 
-def keep_by_link(home: Path, archive: Manifest, contents: str) -> Path:
-    """`keep` without a copy: where the file system has no hard links or is read-only, the archive stays where it is."""
-    target = kept_path(home, archive, contents)
-    with suppress(OSError):
-        target.parent.mkdir(exist_ok=True)
-        if target.exists() or _linked(archive.path, target):
-            return target
-    return archive.path
-
-
 def kept_path(home: Path, archive: Manifest, contents: str) -> Path:
     """Where `keep` puts an archive."""
     return home / FOLDER / f"{archive.model_name}-{archive.version}-{contents[:_DIGITS]}.mar"
@@ -186,6 +177,65 @@ def prune(home: Path, histories: Mapping[str, History], also: Collection[Path] =
         if file not in named:
             with suppress(OSError):
                 file.unlink()
+
+
+def live_archives(home: Path, files: Sequence[Path], say: Callable[[str], None]) -> tuple[dict[str, Path], list[Path]]:
+    """Which archives a model store serves: of a model that was deployed, the live one, whatever else is there.
+
+    Args:
+        home: the model store.
+        files: the archives that the user put there.
+        say: called with one line for each archive that is left out though it was never deployed.
+
+    Returns:
+        Model name to archive, of the models that were deployed; and those of `files` that are of other models.
+
+    Raises:
+        ServerError: the state is garbled.
+    """
+    histories = read_state(home)
+    live, others = {}, []
+    for name, history in histories.items():
+        if history.live.path.is_file():
+            live[name] = history.live.path
+        else:
+            say(f"{home / STATE}: {name} {history.live.version}: its archive {history.live.path} is gone")
+    for file in files:
+        try:
+            archive = read_manifest(file)
+        except ArchiveError:  # the caller says so
+            others.append(file)
+            continue
+        if archive.model_name not in live:
+            others.append(file)
+            continue
+        history = histories[archive.model_name]
+        if contents_hash(file) not in {release.contents for release in history.releases()}:
+            say(
+                f"{file}: {archive.model_name} {archive.version} is not served: {history.live.version} is deployed; "
+                f"make it live with simplenet deploy {shlex.quote(str(file))}"
+            )
+    return live, others
+
+
+def note_origin(run_dir: Path, home: Path | None, profile: str | None, archives: Mapping[str, Path]) -> None:
+    """Record what a server starts with, and keep its archives by a link, so that `rollback` can return to them.
+
+    Args:
+        run_dir: of the server.
+        home: the model store, if it is a folder.
+        profile: that replaces the archives' own.
+        archives: model name to the archive as it was found.
+    """
+    contents = {name: contents_hash(file) for name, file in archives.items()}
+    kept = dict(archives)
+    if home is not None:
+        with suppress(ServerError, OSError), exclusive(lock_file(home), ""):
+            kept = {name: _keep_by_link(home, read_manifest(file), contents[name]) for name, file in archives.items()}
+            prune(home, read_state(home), set(kept.values()))
+    store = "" if home is None else str(home.resolve())
+    profile = str(Path(profile).resolve()) if profile is not None and Path(profile).is_file() else profile
+    Origin(store, profile, {name: str(file.resolve()) for name, file in kept.items()}, contents).write(run_dir)
 
 
 @dataclass(frozen=True)
@@ -224,6 +274,18 @@ def exclusive(file: Path, refusal: str) -> Iterator[None]:
         yield
 
 
+def lock_file(home: Path) -> Path:
+    """The file to lock with `exclusive` before the folder `deployed` is changed."""
+    (home / FOLDER).mkdir(exist_ok=True)
+    return home / FOLDER / ".lock"
+
+
+def _keep_by_link(home: Path, archive: Manifest, contents: str) -> Path:
+    """`keep` without a copy: on a file system without hard links the archive stays where it is."""
+    target = kept_path(home, archive, contents)
+    return target if target.exists() or _linked(archive.path, target) else archive.path
+
+
 def _linked(source: Path, target: Path) -> bool:
     try:
         os.link(source.resolve(), target)
@@ -239,21 +301,22 @@ def _holds(file: Path, contents: str) -> bool:
         return False
 
 
-def _plain(history: History, home: Path) -> dict[str, Any]:
+def to_plain(history: History, home: Path) -> dict[str, Any]:
+    """A history as JSON holds it: archives in `home` by their path in it."""
     values = asdict(history)
-    for release in (values["live"], *values["previous"], *([values["withdrawn"]] if values["withdrawn"] else [])):
+    for release in (values["live"], *values["previous"], *filter(None, [values["withdrawn"]])):
         path = release.pop("path")
         release["file"] = str(path.relative_to(home) if path.is_relative_to(home) else path)
     return values
 
 
-def _history(values: Mapping[str, Any], home: Path) -> History:
+def from_plain(values: Mapping[str, Any], home: Path) -> History:
+    """What `to_plain` was given."""
     previous = tuple(_release(each, home) for each in values["previous"])
     withdrawn = values.get("withdrawn")
-    return History(_release(values["live"], home), previous, withdrawn and _release(withdrawn, home))
+    return History(_release(values["live"], home), previous, _release(withdrawn, home) if withdrawn else None)
 
 
 def _release(values: Mapping[str, Any], home: Path) -> Release:
     known = {each.name for each in fields(Release)}
     return Release(path=home / values["file"], **{name: value for name, value in values.items() if name in known})
-

@@ -1,4 +1,4 @@
-"""The versions of models that a running TorchServe has: register one, try it, make it the default, let it finish, remove it.
+"""The versions of models that a running TorchServe has: register, try, make the default, let finish, remove.
 
 Registering, set-default and unregistering are TorchServe's own; what it says about when they are finished is not enough
 to lose no request. https://github.com/pytorch/serve/blob/master/docs/management_api.md

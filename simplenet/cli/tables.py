@@ -67,14 +67,12 @@ def of_versions(versions: Sequence["Version"], folder: str) -> Table:
 
 def of_rollouts(versions: Sequence["VersionStatus"]) -> Table:
     """The versions of the models on a server, one line each."""
-    table = Table(
-        "model", "version", "status", "content hash", "deployed (UTC)", "accuracy", Column("archive", overflow="fold")
-    )
+    table = Table("model", "version", "status", Column("hash", no_wrap=True), "deployed (UTC)", "accuracy")
     for each in versions:
         release = each.release
         accuracy = "" if release.accuracy is None else f"{release.accuracy:.4f}"
         date = release.deployed.removesuffix("+00:00").replace("T", " ") or "at the start"
-        cells = each.model, each.version, each.status, release.content_hash[:12], date, accuracy, release.path.name
+        cells = each.model, each.version, each.status, release.content_hash[:12], date, accuracy
         table.add_row(*map(escape, cells))
     return table
 

@@ -144,7 +144,9 @@ def is_writable(home: Path) -> bool:
 
 
 def keep(home: Path, archive: Manifest, contents: str) -> Path:
-    """Put an archive into the folder `deployed`: a hard link where the file system can, else a copy.
+    """Copy an archive into the folder `deployed`, unless it is there.
+
+    A copy and not a link: `cp` onto the user's file would write into both.
 
     Args:
         home: the folder that holds `deployed.json`.
@@ -152,16 +154,18 @@ def keep(home: Path, archive: Manifest, contents: str) -> Path:
         contents: its `contents_hash`.
 
     Returns:
-        The path there. The archive may be replaced or deleted: this one stays.
+        The path there. The user's file may be replaced or deleted: this one stays.
+
+    Raises:
+        ServerError: the archive changed meanwhile.
     """
     target = kept_path(home, archive, contents)
-    if not _holds(target, contents):
-        target.parent.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):
-            target.unlink()  # damaged: it has the name but not the contents
-        if not _linked(archive.path, target):
-            with archive.path.open("rb") as source, atomic_write(target) as file:
-                shutil.copyfileobj(source, file, 2**20)
+    if not (_holds(target, contents) and target.stat().st_nlink == 1):
+        with archive.path.open("rb") as source, atomic_write(target) as file:
+            shutil.copyfileobj(source, file, 2**20)
+        if not _holds(target, contents):
+            target.unlink()
+            raise ServerError(f"{archive.path}: expected the archive that was verified, found another; try again")
     return target
 
 
@@ -281,7 +285,10 @@ def lock_file(home: Path) -> Path:
 
 
 def _keep_by_link(home: Path, archive: Manifest, contents: str) -> Path:
-    """`keep` without a copy: on a file system without hard links the archive stays where it is."""
+    """`keep` without the time that a copy takes; on a file system without hard links the archive stays where it is.
+
+    If the user's file is written into, so is this one, which the contents hash tells.
+    """
     target = kept_path(home, archive, contents)
     return target if target.exists() or _linked(archive.path, target) else archive.path
 

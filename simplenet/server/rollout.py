@@ -176,9 +176,8 @@ class Rollout:
         if contents_hash(previous.path) != previous.contents:
             raise ServerError(f"{previous.path}: expected the archive that was deployed, found another")
         self._switch(archive, before, before.roll_back(), keep_workers=False)
-        self.say(
-            f"{model} {before.live.version} is withdrawn; to make it live again: simplenet deploy {shlex.quote(str(before.live.path))}"
-        )
+        command = f"simplenet deploy {shlex.quote(str(before.live.path))} --port {self.server.port}"
+        self.say(f"{model} {before.live.version} is withdrawn; to make it live again: {command}")
         return previous
 
     def statuses(self, model: str) -> list[VersionStatus]:

@@ -68,7 +68,11 @@ def send(server: Running, seconds: float = 0) -> requests.Response:
     return requests.post(server.predictions, data=row(seconds), headers=RAW, timeout=60)
 
 
-def until(condition, timeout_s: float = COMMAND_TIMEOUT_S):
+def ping(server: Running) -> requests.Response:
+    return requests.get(f"{server.url}/ping", timeout=10)
+
+
+def until(condition, timeout_s: float = 60):
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline, "not in time"
@@ -102,12 +106,14 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
         until(lambda: "ready" in process.stdout.readline())
     try:
         with ThreadPoolExecutor(64) as pool:
+            record = find(server.port)
             in_flight = held(server, pool, seconds=1, count=40)
             if process is None:
                 stopping = pool.submit(simplenet, "stop", "--port", str(server.port))
             else:
                 process.send_signal(signal.SIGTERM)
-            late = until(lambda: answer if (answer := send(server)).status_code != 200 else None)
+            until(lambda: request(record, "GET", "/requests")["draining"])
+            late = send(server)
             assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
             assert late.json()["message"] == "the server is stopping; try again"
             assert [answer.result().status_code for answer in in_flight] == [200] * 40
@@ -183,7 +189,7 @@ def test_ping_says_that_the_only_worker_is_frozen_and_that_it_is_back(impatient)
         assert answer.json()["message"].startswith("not ready: simplenet: no prediction for ")
     finally:
         os.kill(pid, signal.SIGCONT)
-    until(lambda: requests.get(f"{impatient.url}/ping", timeout=10).status_code == 200)
+    until(lambda: ping(impatient).status_code == 200)
 
 
 def test_management_needs_the_token(impatient):
@@ -225,7 +231,7 @@ def test_an_upload_that_stalls_keeps_nobody_else_waiting(impatient):
                 b"Content-Length: %d\r\n\r\n" % body + bytes(1_000_000)
             )
         assert [send(impatient).status_code for _ in range(20)] == [200] * 20
-        assert requests.get(f"{impatient.url}/ping", timeout=10).status_code == 200
+        assert ping(impatient).status_code == 200
         assert record.process().memory_info().rss < 3 << 30
     finally:
         for connection in stalled:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simplenet.checkpoint.diff import Comparison, FieldChange
     from simplenet.checkpoint.versions import Version
     from simplenet.inspection import Description
+    from simplenet.server import VersionStatus
     from simplenet.server.status import Status
 
 _SENTENCE = 40  # characters; a list of longer texts has a row for each
@@ -75,6 +76,18 @@ def of_versions(versions: Sequence["Version"], folder: str) -> Table:
         error = (version.error or "").removeprefix(f"{version.file}: ")
         cells = date, file, version.hash8 or "", version.parent8 or "", accuracy, error
         table.add_row(*map(escape, cells[: len(table.columns)]))
+    return table
+
+
+def of_rollouts(versions: Sequence["VersionStatus"]) -> Table:
+    """The versions of the models on a server, one line each."""
+    table = Table("model", "version", "status", Column("hash", no_wrap=True), "deployed (UTC)", "accuracy")
+    for each in versions:
+        release = each.release
+        accuracy = "" if release.accuracy is None else f"{release.accuracy:.4f}"
+        date = release.deployed.removesuffix("+00:00").replace("T", " ") or "at the start"
+        cells = each.model, each.version, each.status, release.content_hash[:12], date, accuracy
+        table.add_row(*map(escape, cells))
     return table
 
 

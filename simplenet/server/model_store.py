@@ -3,6 +3,7 @@
 Torch, whose import takes seconds, is imported inside functions: the archives are verified while TorchServe starts.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,9 +17,11 @@ from simplenet.errors import ArchiveError, ServerError, SimpleNetError
 from simplenet.manifest import read_manifest
 from simplenet.media_types import JSON, PNG
 from simplenet.paths import MODEL_STORE, PathLike, resource
+from simplenet.server.deployed import live_archives, note_origin, read_state
 from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
+logger = logging.getLogger(__name__)
 SAMPLE_DIGIT = "data/digit.png"  # a real 7
 SAMPLE_SIDE = 28
 
@@ -55,9 +58,10 @@ def collect_archives(
         with local_copy(checkpoint) as file:
             chosen = profile or DEFAULT_PROFILE
             return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=chosen, **packing)}
-    names: dict[str, Path] = {}
+    files, home = _archives_in(model_store, models), None if is_remote(model_store) else Path(model_store)
+    names, files = live_archives(home, files, packing.get("say", logger.warning)) if home else ({}, files)
     refused: list[SimpleNetError] = []
-    for file in _archives_in(model_store, models):
+    for file in files:
         try:
             name = read_manifest(file).model_name
         except ArchiveError as error:
@@ -69,6 +73,7 @@ def collect_archives(
     leave_out(refused, left=len(names), refuse=refuse)
     if not names:
         raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
+    note_origin(run_dir, home, profile, names)
     if profile is not None:
         for name, file in names.items():
             with_profile(file, profile, models / file.name)
@@ -104,7 +109,9 @@ def is_default(model_store: PathLike) -> bool:
 
 def is_empty(model_store: PathLike) -> bool:
     """Whether a local model store has no archives or does not exist."""
-    return not is_remote(model_store) and not any(Path(model_store).glob("*.mar"))
+    if is_remote(model_store) or any(Path(model_store).glob("*.mar")):
+        return False
+    return not any(history.live.path.is_file() for history in read_state(Path(model_store)).values())
 
 
 def require_folder(model_store: PathLike) -> None:
@@ -162,15 +169,21 @@ def verified_samples(archives: Mapping[str, Path], folder: Path) -> dict[str, tu
     Raises:
         SimpleNetError: an archive is refused.
     """
+    return {name: sample_request(verified_archive(file), folder) for name, file in archives.items()}
+
+
+def verified_archive(file: PathLike) -> Archive:
+    """Read and verify an archive without running its code.
+
+    Raises:
+        SimpleNetError: it is refused.
+    """
     from simplenet.checkpoint.verify import require_whole, verify
 
-    samples = {}
-    for name, file in archives.items():
-        archive = read_archive(file)
-        verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
-        require_whole(str(archive.path), verified.findings)
-        samples[name] = sample_request(archive, folder)
-    return samples
+    archive = read_archive(file)
+    verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
+    require_whole(str(archive.path), verified.findings)
+    return archive
 
 
 def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:

@@ -1,7 +1,7 @@
 """Why a worker could not load, in one line, from the logs of a TorchServe run."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _LOGS = ("model_log.log", "ts_log.log", "console.log")
@@ -11,7 +11,7 @@ _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model fa
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # of whoever writes
 _PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+(\S+) - ")
 _THREAD = re.compile(r"W-\d+-(.+?)(?:-std(?:out|err))?")  # a worker's: W-9000-<model>_<version>-stdout
-_EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)")
+_EXCEPTION = re.compile(r"^(?:Caused by: )?(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)")
 # TorchServe hides an import error behind a second one, and any other behind a third.
 _HIDES = ("No module named 'ts.torch_handler.", "500 - Unknown exception", "507 - System out of memory")
 
@@ -53,6 +53,37 @@ def root_cause(logs: Path, models: Sequence[str] = (), after: Mapping[str, int] 
     return console[-1].strip() if console else "it left no message"
 
 
+def failure_since(logs: Path, after: Mapping[str, int], model: str) -> str | None:
+    """Why the workers of one version gave up loading it, or None if they did not.
+
+    Args:
+        logs: the folder of the run's logs.
+        after: from `log_sizes`, before the version was registered.
+        model: `<name>_<version>`, as in the names of TorchServe's threads.
+    """
+    lines = [
+        line
+        for name in ("ts_log.log", "model_log.log")  # the last cause counts, and a worker knows it best
+        for line in _lines_of(_read(logs / name, after.get(name, 0)), model)
+    ]
+    if not any(mark in line for line in lines for mark in (*_WORKER_DIED, *_FRONTEND_SAYS)):
+        return None
+    causes = _causes_in(lines)
+    return _in_words(causes[-1][1]) if causes else "it left no message"
+
+
+def _lines_of(text: str, model: str) -> list[str]:
+    """The lines that the threads of one version wrote, with the stack traces below them."""
+    lines, theirs = [], False
+    for line in text.splitlines():
+        if prefix := _PREFIX.match(line):
+            worker = _THREAD.fullmatch(prefix[1])
+            theirs = worker is not None and worker[1] == model
+        if theirs:
+            lines.append(line)
+    return lines
+
+
 def log_sizes(logs: Path) -> dict[str, int]:
     """How many bytes each log has now."""
     return {name: (logs / name).stat().st_size for name in _LOGS if (logs / name).is_file()}
@@ -63,10 +94,18 @@ def names_cause(log: Path) -> bool:
     return bool(_causes(log))
 
 
+def _in_words(cause: re.Match[str]) -> str:
+    return cause[2] if cause[0].startswith("simplenet.errors.") else f"{cause[1]}: {cause[2]}"
+
+
 def _causes(log: Path, begin: int = 0) -> list[tuple[str, re.Match[str]]]:
+    return _causes_in(_read(log, begin).splitlines())
+
+
+def _causes_in(lines: Iterable[str]) -> list[tuple[str, re.Match[str]]]:
     """The thread and the exception of every line that names one."""
     causes = []
-    for line in _read(log, begin).splitlines():
+    for line in lines:
         prefix = _PREFIX.match(line)
         exception = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
         if exception and not any(mark in exception[0] for mark in _HIDES):
@@ -80,10 +119,6 @@ def _cause_of(logs: Path, model: str, models: Sequence[str]) -> str:
         if causes := [cause for thread, cause in _causes(logs / name) if _model_of(thread, models) == model]:
             return _in_words(causes[-1])
     return "it left no message"
-
-
-def _in_words(cause: re.Match[str]) -> str:
-    return cause[2] if cause[0].startswith("simplenet.errors.") else f"{cause[1]}: {cause[2]}"
 
 
 def _model_of(thread: str, models: Sequence[str]) -> str:

@@ -139,6 +139,9 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
     if spec is None or spec.origin is None:
         raise ServerError("torchserve is not installed: pip install torchserve==0.12.0")
     home = Path(spec.origin).parent
+    class_path = frontend.class_path(home, run_dir, least_delay)
+    # Models may be deployed where our classes ask for the token of the management port.
+    model_api = ("--enable-model-api",) if frontend.is_own(run_dir) else ()
     return [
         str(java),
         f"-Dmodel_server_home={home.parent}",
@@ -147,8 +150,8 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
         f"-Dsimplenet.log.level={LOG_LEVEL.read()}",
         *java_options,
         *_vmargs(config),
-        *("-cp", frontend.class_path(home, run_dir, least_delay), "org.pytorch.serve.ModelServer"),
-        *("--python", sys.executable, "-f", str(config), "-ncs"),
+        *("-cp", class_path, "org.pytorch.serve.ModelServer"),
+        *("--python", sys.executable, "-f", str(config), "-ncs", *model_api),
     ]
 
 

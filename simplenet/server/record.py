@@ -11,18 +11,12 @@ import psutil
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
-<<<<<<< HEAD
 from simplenet.server.processes import find_process, identity, own_command_lines
 from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_roots
-from simplenet.settings import DRAIN_TIMEOUT_S, RECOVERY_TIMEOUT_S
+from simplenet.settings import DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
 from simplenet.text import first_line
 
 _FRONTEND = "org.pytorch.serve.ModelServer"  # the class that Java runs
-=======
-from simplenet.server.processes import find_process
-from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_root
-from simplenet.settings import DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
->>>>>>> main
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ STATE_HOME = Variable("XDG_STATE_HOME", "", "where the run directories are, in s
 # Set by `serve` for the workers.
 STATE_DIR = Variable("SIMPLENET_STATE_DIR", "", "folder of the workers' state files; set by serve")
 FRONTEND_IN_USE = Variable("SIMPLENET_FRONTEND_IN_USE", "stock", "which classes of the frontend run; set by serve")
+MAX_RESPONSE = Variable("SIMPLENET_MAX_RESPONSE", "", "bytes of one response; set by serve")
+MAX_BATCH_RESPONSE = Variable("SIMPLENET_MAX_BATCH_RESPONSE", "", "bytes of a batch's responses; set by serve")
 
 # What a user may set, in the order of the README and of `simplenet serve --help`.
 VARIABLES = (LOG_LEVEL, ACCESS_LOG, MEMORY, WIRE, FRONTEND, JAVA_HOME, THREADS, VISIBLE_GPUS, STATE_HOME)

@@ -27,7 +27,7 @@ from simplenet.server.run_dir import STOPPING, claimed, tidy
 from simplenet.settings import DEFAULT_PORT, DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
 from simplenet.signals import signals_deferred, signals_ignored
 
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 8.0  # then it is killed: nothing is in flight any more
 SUPERVISOR = "simplenet.server.supervisor"  # the module that watches a detached server
 DEFAULT_RESPONSE_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 
@@ -71,8 +71,7 @@ def start(
     numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
     config = torchserve.write_config(run_dir, archives, port, host, numbers, memory.max_request_size)
     least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
-    response_timeout_s = max((whole_number(one, "responseTimeout") for one in settings), default=0)
-    response_timeout_s = response_timeout_s or DEFAULT_RESPONSE_TIMEOUT_S
+    response_timeout_s = _response_timeout_s(settings)
     options = [
         *memory.java_options(),
         f"-Dsimplenet.port={port}",
@@ -81,7 +80,7 @@ def start(
         f"-Dsimplenet.request.timeout={round(max_queue_wait_s) + 2 * response_timeout_s}",
     ]
     command = torchserve.command(java, run_dir, config, least_delay, options)
-    environment = torchserve.environment(run_dir, sum(model_workers.values()))
+    environment = torchserve.environment(run_dir, sum(model_workers.values())) | memory.environment()
     memory_line = str(replace(memory, enforced=is_own(run_dir)))
     silent_models = tuple(name for name, path in archives.items() if not writes_state(path))
     with _spawned(command, run_dir, environment, lock) as pid:
@@ -105,6 +104,12 @@ def start(
         )
         write_record(server)
     return server
+
+
+def _response_timeout_s(settings: Sequence[Mapping[str, Any]]) -> int:
+    """The longest that any model gives a worker to respond."""
+    timeouts = (whole_number(one, "responseTimeout") or DEFAULT_RESPONSE_TIMEOUT_S for one in settings)
+    return max(timeouts, default=DEFAULT_RESPONSE_TIMEOUT_S)
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def test_what_outlasts_the_drain_timeout_is_cut_off_and_counted(slow_store, star
 @pytest.fixture(scope="module")
 def impatient(slow_store, start_server) -> Running:
     """A server with one worker, where no request waits longer than a second."""
-    return start_server("--model-store", slow_store, "--max-queue-wait", "1", "--recovery-timeout", "5")
+    return start_server("--model-store", slow_store, "--max-queue-wait", "1", "--recovery-timeout", "120")
 
 
 def test_a_request_that_no_worker_takes_is_told_to_try_again(impatient):
@@ -165,16 +165,17 @@ def test_a_request_that_no_worker_takes_is_told_to_try_again(impatient):
 
 
 def test_requests_of_a_killed_worker_are_told_to_try_again(impatient):
+    log = find(impatient.port).logs / "supervisor.log"
     for _ in range(3):
+        (pid,) = worker_pids(impatient.port)
+        until(lambda pid=pid: f"worker {pid} is ready" in log.read_text())
         with ThreadPoolExecutor(4) as pool:
             (slow,) = held(impatient, pool, seconds=60)
-            (pid,) = worker_pids(impatient.port)
             os.kill(pid, signal.SIGKILL)
             answer = slow.result()
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         assert answer.json()["message"] == "the worker that held the request died; try again"
         until(lambda: send(impatient).status_code == 200)
-    log = find(impatient.port).logs / "supervisor.log"
     until(lambda: f"worker {pid} ended" in log.read_text())
 
 
@@ -206,16 +207,6 @@ def test_management_needs_the_token(impatient):
             assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert request(record, "GET", "/models")["models"][0]["modelName"] == "simplenet"
     assert send(impatient).status_code == 200
-
-
-def test_models_cannot_be_managed_over_grpc(impatient):
-    import grpc
-
-    with grpc.insecure_channel(f"127.0.0.1:{impatient.port + 4}") as channel:
-        call = channel.unary_unary("/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels")
-        with pytest.raises(grpc.RpcError) as refused:
-            call(b"", timeout=30)
-    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_an_upload_that_stalls_keeps_nobody_else_waiting(impatient):

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 
 from benchmarks.soak import intruders
-from benchmarks.soak.operator import Operator
-from benchmarks.soak.requests import Collection
+from benchmarks.soak.collection import Collection
+from benchmarks.soak.deployments import Deployments
 from benchmarks.soak.server import Running
 
 # Every how many seconds, on average.
@@ -63,8 +63,10 @@ def schedule(seconds: float, seed: int) -> list[tuple[float, str]]:
 class Chaos:
     """Carries out the schedule; an event that lasts has a thread of its own."""
 
-    def __init__(self, running: Running, operator: Operator, requests: Collection, seed: int, start: float) -> None:
-        self.running, self.operator, self.requests, self.start_s = running, operator, requests, start
+    def __init__(
+        self, running: Running, deployments: Deployments, requests: Collection, seed: int, start: float
+    ) -> None:
+        self.running, self.deployments, self.requests, self.start_s = running, deployments, requests, start
         self.chance = random.Random(f"chaos-{seed}")
         self.events: list[Happened] = []
         self.ended = Event()
@@ -126,12 +128,12 @@ class Chaos:
         return f"pid {worker.pid} for {seconds:.1f} s"
 
     def _version(self) -> str:
-        if not self.operator.can_deploy:
+        if not self.deployments.can_deploy:
             return "skipped: this simplenet has no deploy and rollback"
         if not self._operating.acquire(blocking=False):
             return "skipped: the last change is not done"
         try:
-            return self.operator.next_change() or f"now the weights {self.operator.history[-1]}"
+            return self.deployments.next_change() or f"now the weights {self.deployments.history[-1]}"
         finally:
             self._operating.release()
 
@@ -165,7 +167,9 @@ class Chaos:
             seconds = self.chance.uniform(*DISK_S)
             limited = self._limit_files(0)
             self.ended.wait(seconds)
-            self._limit_files(-1)
+            for _ in range(2):  # again for a worker that started meanwhile, with the old limit of the frontend
+                self._limit_files(-1)
+                time.sleep(0.5)
         return f"{limited} processes for {seconds:.1f} s" if limited else "skipped: no process could be limited"
 
     def _limit_files(self, size: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from benchmarks.soak.requests import PATH, Request
+from benchmarks.soak.collection import PATH, Request
 
 TIMEOUT_S = 30.0  # for one answer
 ATTEMPTS = 12

@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Event
 
 from benchmarks.soak.client import head, reset
-from benchmarks.soak.requests import PATH, Request
+from benchmarks.soak.collection import PATH, Request
 
 UPLOAD = 16_000_000  # bytes that a stalled client announces
 STEP_S = 0.05

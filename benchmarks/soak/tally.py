@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from benchmarks.soak.client import Answer, Exchange
-from benchmarks.soak.requests import Request
+from benchmarks.soak.collection import Request
 from benchmarks.soak.versions import Versions
 
 OK, REFUSED = "ok", "refused as it should be"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from threading import Event, Thread
 
 from benchmarks.soak.client import ATTEMPTS, BrokenError, Client, Exchange
-from benchmarks.soak.requests import Request
+from benchmarks.soak.collection import Request
 from benchmarks.soak.tally import Tally, judged
 from benchmarks.soak.versions import Versions
 

@@ -10,7 +10,7 @@ TIMEOUT_S = 120.0
 MODEL = "simplenet"
 
 
-class Operator:
+class Deployments:
     """Deploys new versions and rolls them back; `versions` knows at every moment what may answer.
 
     Args:

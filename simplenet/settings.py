@@ -11,6 +11,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8080
 DEFAULT_MODEL_NAME = "simplenet"
+MAX_QUEUE_WAIT_S = 10.0
+RECOVERY_TIMEOUT_S = 30.0
+DRAIN_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,14 @@ from simplenet.cli.options import (
 from simplenet.cli.output import lasting_output
 from simplenet.cli.progress import train_with_progress
 from simplenet.paths import MODEL_STORE, resource
-from simplenet.settings import DEFAULT_MODEL_NAME, DEFAULT_PORT, check_settings
+from simplenet.settings import (
+    DEFAULT_MODEL_NAME,
+    DEFAULT_PORT,
+    DRAIN_TIMEOUT_S,
+    MAX_QUEUE_WAIT_S,
+    RECOVERY_TIMEOUT_S,
+    check_settings,
+)
 from simplenet.signals import signals_interrupt
 
 if TYPE_CHECKING:
@@ -55,6 +62,15 @@ def serve(
     profile: Annotated[
         str | None, typer.Option(help="throughput, latency or a YAML file, instead of the archive's own.")
     ] = None,
+    max_queue_wait: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a request may wait for a worker; then it gets 503.")
+    ] = MAX_QUEUE_WAIT_S,
+    recovery_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds that a model may be without a worker; then the server ends.")
+    ] = RECOVERY_TIMEOUT_S,
+    drain_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds that stopping waits for the requests in flight.")
+    ] = DRAIN_TIMEOUT_S,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the server is ready.")] = False,
 ) -> None:
     """Start a server and wait until its models are ready. If the model store is empty, train the sample model first.
@@ -66,6 +82,8 @@ def serve(
         from simplenet.server.memory import offered_bytes
         from simplenet.server.model_store import collect_archives, is_empty, require_writable, verified_samples
         from simplenet.server.ports import check_ports
+        from simplenet.server.record import with_samples
+        from simplenet.server.supervisor import spawn
         from simplenet.server.torchserve import find_java
 
         check_settings()
@@ -78,24 +96,40 @@ def serve(
                 require_writable(model_store)
                 _make_sample(Path(model_store), run_dir)
             archives = collect_archives(run_dir, model_store, checkpoint, profile, **stated)
-            with started(archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers) as running:
+            timeouts = {
+                "max_queue_wait_s": max_queue_wait,
+                "recovery_timeout_s": recovery_timeout,
+                "drain_timeout_s": drain_timeout,
+            }
+            with started(
+                archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers, **timeouts
+            ) as running:
                 typer.echo(running.memory)
                 with console.status("starting TorchServe …"):
                     samples = verified_samples(archives, run_dir)  # while Java starts
                     wait_until_ready(running)
+                watched = with_samples(running, samples)
                 if not detach:
-                    _stay(running, samples)
+                    _stay(watched, samples)
+                spawn(watched)
         _announce(running, samples)  # detached: from here on only `stop` ends it
 
 
-def stop(port: Port = DEFAULT_PORT) -> None:
-    """Stop the server that was started on this port."""
+def stop(
+    port: Port = DEFAULT_PORT,
+    drain_timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait for the requests in flight; by default serve's.")
+    ] = None,
+) -> None:
+    """Stop the server that was started on this port, once what it has accepted is answered; Ctrl-C stops it at once."""
     from simplenet.server.lifecycle import stop as stop_on_port
 
-    if stop_on_port(port):
-        typer.echo(f"stopped the server on port {port}")
-    else:
+    with signals_interrupt():
+        cut_off = stop_on_port(port, drain_timeout)
+    if cut_off is None:
         typer.echo(f"the server on port {port} had died; removed what it left")
+    else:
+        typer.echo(f"stopped the server on port {port}" + _cut_off(cut_off))
 
 
 def predict(
@@ -115,15 +149,20 @@ def predict(
 
 
 def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
-    """Announce the server and wait in the foreground until a signal ends it."""
-    from simplenet.server import wait_for_end
+    """Announce the server and watch it in the foreground until a signal ends it; a second signal ends it at once."""
+    from simplenet.server import Supervisor, drain
 
     try:
         _announce(server, samples)  # inside the try: a caller that reads "ready" may send a signal at once
-        wait_for_end(server)
+        Supervisor(server, lambda line: typer.echo(line, err=True)).run()
     except KeyboardInterrupt:
-        typer.echo("stopping")
-        raise typer.Exit from None
+        typer.echo("stopping: finishing what was accepted (once more to stop at once)")
+        typer.echo("stopped" + _cut_off(drain(server, server.drain_timeout_s)))
+    raise typer.Exit
+
+
+def _cut_off(requests: int) -> str:
+    return f"; {requests} request{'s' if requests > 1 else ''} cut off" if requests else ""
 
 
 def _make_sample(model_store: Path, run_dir: Path) -> None:

@@ -1,14 +1,18 @@
-"""Start TorchServe, wait until it is ready, stop it."""
+"""Start TorchServe, wait until it is ready, watch it, stop it."""
 
-from simplenet.server.lifecycle import start, started, stop, stop_server, wait_for_end
+from simplenet.server.drain import drain
+from simplenet.server.lifecycle import start, started, stop, stop_server
 from simplenet.server.model_store import collect_archives, verified_samples
 from simplenet.server.ready import living_workers, wait_until_ready
 from simplenet.server.record import Server, find
 from simplenet.server.run_dir import new_run_dir
+from simplenet.server.supervisor import Supervisor
 
 __all__ = [
     "Server",
+    "Supervisor",
     "collect_archives",
+    "drain",
     "find",
     "living_workers",
     "new_run_dir",
@@ -17,6 +21,5 @@ __all__ = [
     "stop",
     "stop_server",
     "verified_samples",
-    "wait_for_end",
     "wait_until_ready",
 ]

@@ -82,6 +82,16 @@ def group(leader: int, mark: str) -> list[psutil.Process]:
     return members if marked else []
 
 
+def others_with(*arguments: str) -> list[psutil.Process]:
+    """The running processes, other than this one, whose command line has all these arguments."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and set(arguments) <= set(process.cmdline()) and runs(process):
+                found.append(process)
+    return found
+
+
 def kill_group(leader: int) -> None:
     """Kill every process of a group, unless all have ended."""
     with suppress(ProcessLookupError):

@@ -1,6 +1,7 @@
 """A running server, and its record in the run directory, where `stop` finds it."""
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import orjson
@@ -9,7 +10,8 @@ import psutil
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.server.processes import find_process
-from simplenet.server.run_dir import RECORD, STATES, is_owned, run_root
+from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_root
+from simplenet.settings import DRAIN_TIMEOUT_S, RECOVERY_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,21 @@ class Server:
     versions: dict[str, str] = field(default_factory=dict)  # of each model
     memory: str = ""  # the memory plan in one line
     silent_models: tuple[str, ...] = ()  # archives older than the workers' state files
-    startup_timeout_s: float = 0.0  # the longest that a profile gives a worker
+    startup_timeout_s: float = 0.0  # the longest that a profile gives a worker to load
+    response_timeout_s: float = 120.0  # the longest that a profile gives a worker to respond
+    recovery_timeout_s: float = RECOVERY_TIMEOUT_S  # how long a model may be without a worker
+    drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
+    samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
 
     @property
     def url(self) -> str:
         """The address of predictions."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def loopback_url(self) -> str:
+        """The address of predictions from this machine."""
+        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
 
     @property
     def workers(self) -> str:
@@ -55,6 +66,11 @@ class Server:
         return self.run_dir / "logs"
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether somebody has asked the server to stop: its end is no failure."""
+        return not (self.run_dir / RECORD).is_file() or (self.run_dir / STOPPING).exists()
+
+    @property
     def states(self) -> Path:
         """The folder of the workers' state files."""
         return self.run_dir / STATES
@@ -70,6 +86,18 @@ def write_record(server: Server) -> None:
         file.write(orjson.dumps(asdict(server), default=str))
 
 
+def with_samples(server: Server, samples: Mapping[str, tuple[str, Path]]) -> Server:
+    """Record a valid request for each model, which whoever watches the server sends.
+
+    Args:
+        server: a running one.
+        samples: model name to the Content-Type and the file with the body.
+    """
+    recorded = replace(server, samples={model: (kind, str(file)) for model, (kind, file) in samples.items()})
+    write_record(recorded)
+    return recorded
+
+
 def find(port: int) -> Server:
     """The server that was started on `port` and was not stopped; it may have died.
 
@@ -78,8 +106,11 @@ def find(port: int) -> Server:
     """
     file = run_root() / str(port) / RECORD
     if not (file.is_file() and is_owned(run_root())):
-        raise ServerError(f"no server that was started here runs on port {port}")
+        ended = file.with_name(ENDED)
+        why = f"; the last one ended: {ended.read_text()}" if ended.is_file() and is_owned(run_root()) else ""
+        raise ServerError(f"no server that was started here runs on port {port}{why}")
     known = {each.name for each in fields(Server)}
     values = {name: value for name, value in orjson.loads(file.read_bytes()).items() if name in known}
     lists = {name: tuple(values[name]) for name in ("models", "silent_models") if name in values}
-    return Server(**{**values, **lists, "run_dir": Path(values["run_dir"])})
+    samples = {model: (kind, file) for model, (kind, file) in values.get("samples", {}).items()}
+    return Server(**{**values, **lists, "samples": samples, "run_dir": Path(values["run_dir"])})

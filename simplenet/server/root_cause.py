@@ -1,9 +1,10 @@
 """Why a worker could not load, in one line, from the logs of a TorchServe run."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+_LOGS = ("model_log.log", "ts_log.log", "console.log")
 # Logged by a worker that cannot load, after its traceback, and by the frontend if a worker cannot even start.
 _WORKER_DIED = ("Backend worker process died.", "Failed to load model")
 _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model failed")
@@ -21,20 +22,27 @@ def load_failed(logs: Path) -> bool:
     )
 
 
-def root_cause(logs: Path, models: Sequence[str] = ()) -> str:
+def root_cause(logs: Path, models: Sequence[str] = (), after: Mapping[str, int] | None = None) -> str:
     """The exception that stopped the worker, without its traceback; of a SimpleNetError only the message.
 
     Args:
         logs: the folder of the run's logs.
         models: all served models; if there are several, the failing one is named.
+        after: from `log_sizes`: what was in the logs by then is not the cause.
     """
-    for name in ("model_log.log", "ts_log.log", "console.log"):
-        if causes := _causes(logs / name):
+    begin = after or {}
+    for name in _LOGS:
+        if causes := _causes(logs / name, begin.get(name, 0)):
             thread, cause = causes[-1]
             own_error = cause[0].startswith("simplenet.errors.")
             return _model_of(thread, models) + (cause[2] if own_error else f"{cause[1]}: {cause[2]}")
-    console = [line for line in _read(logs / "console.log").splitlines() if line.strip()]
+    console = [line for line in _read(logs / "console.log", begin.get("console.log", 0)).splitlines() if line.strip()]
     return console[-1].strip() if console else "it left no message"
+
+
+def log_sizes(logs: Path) -> dict[str, int]:
+    """How many bytes each log has now."""
+    return {name: (logs / name).stat().st_size for name in _LOGS if (logs / name).is_file()}
 
 
 def names_cause(log: Path) -> bool:
@@ -42,10 +50,10 @@ def names_cause(log: Path) -> bool:
     return bool(_causes(log))
 
 
-def _causes(log: Path) -> list[tuple[str, re.Match[str]]]:
+def _causes(log: Path, begin: int = 0) -> list[tuple[str, re.Match[str]]]:
     """The thread and the exception of every line that names one."""
     causes = []
-    for line in _read(log).splitlines():
+    for line in _read(log, begin).splitlines():
         prefix = _PREFIX.match(line)
         exception = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
         if exception and not any(mark in exception[0] for mark in _HIDES):
@@ -61,5 +69,7 @@ def _model_of(thread: str, models: Sequence[str]) -> str:
     return f"{name}: " if name else ""
 
 
-def _read(file: Path) -> str:
-    return file.read_text(errors="replace") if file.is_file() else ""
+def _read(file: Path, begin: int = 0) -> str:
+    """The text of a log from a byte on; a log that is shorter was begun anew."""
+    content = file.read_bytes() if file.is_file() else b""
+    return content[begin if begin <= len(content) else 0 :].decode(errors="replace")

@@ -12,6 +12,8 @@ from simplenet.errors import ServerError
 
 RECORD = "server.json"  # names the process that serves from the folder
 STATES = "state"  # the folder of the workers' state files
+ENDED = "ended.txt"  # why the server ended by itself
+STOPPING = "stopping"  # a file that is there while the server is being stopped
 
 
 def run_root() -> Path:
@@ -67,6 +69,7 @@ def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
 def tidy(run_dir: Path) -> None:
     """Remove the files of a server that has ended, except its logs."""
     (run_dir / RECORD).unlink(missing_ok=True)
+    (run_dir / STOPPING).unlink(missing_ok=True)
     for name in ("tmp", "models", "store", "frontend", STATES):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 

@@ -31,6 +31,7 @@ class Tally:
         self.seconds: dict[int, Second] = {}
         self.outcomes: Counter[str] = Counter()
         self.met: Counter[str] = Counter()  # before a retry
+        self.statuses: Counter[int] = Counter()  # of the last answers; 0 where there was none
         self.rows = 0
         self.examples: list[str] = []
         self._lock = threading.Lock()
@@ -43,6 +44,7 @@ class Tally:
             second.latencies_s.append(exchange.ended - exchange.began)
             self.outcomes[outcome] += 1
             self.met.update(exchange.met)
+            self.statuses[exchange.answer.status if exchange.answer else 0] += 1
             if outcome in (LOST, WRONG):
                 if len(self.examples) < EXAMPLES:
                     self.examples.append(f"{exchange.ended - self.start:.1f} s: {exchange.request.name}: {why}")

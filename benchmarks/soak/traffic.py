@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread
 
-from benchmarks.soak.client import ATTEMPTS, BrokenError, Client, Exchange
+from benchmarks.soak.client import ATTEMPTS, TIMEOUT_S, BrokenError, Client
 from benchmarks.soak.collection import Request
 from benchmarks.soak.tally import Tally, judged
 from benchmarks.soak.versions import Versions
@@ -29,6 +29,7 @@ class Traffic:
         attempts: for one request; 1 for a client without patience.
         pause_s: between two requests of one client.
         most: requests after which the traffic ends by itself.
+        timeout_s: how long a client waits for one answer.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Traffic:
         attempts: int = ATTEMPTS,
         pause_s: float = 0.0,
         most: int | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.port, self.choose, self.tally, self.versions = port, choose, tally, versions
-        self.attempts, self.pause_s, self.most = attempts, pause_s, most
+        self.attempts, self.pause_s, self.most, self.timeout_s = attempts, pause_s, most, timeout_s
         self.ended = Event()
         self.threads = [
             Thread(target=self._run, args=(random.Random(f"{seed}-{number}"),), daemon=True)
@@ -72,7 +74,7 @@ class Traffic:
         return not any(thread.is_alive() for thread in self.threads)
 
     def _run(self, chance: random.Random) -> None:
-        client = Client(self.port)
+        client = Client(self.port, self.timeout_s)
         while not self.ended.is_set() and (self.most is None or self.tally.recorded < self.most):
             if chance.random() < SHARE_NEW:
                 client.close()
@@ -91,8 +93,3 @@ def warmed_up(port: int, requests: list[Request], seconds: float) -> None:
             with suppress(BrokenError):
                 client.send(request)
     client.close()
-
-
-def one(client: Client, request: Request) -> Exchange:
-    """One attempt at one request."""
-    return client.send_patiently(request, random.Random(0), attempts=1)

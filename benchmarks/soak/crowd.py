@@ -25,7 +25,9 @@ class Sent:
 
 
 class Crowd:
-    """Clients that each send the next request after the answer to the last, until their connections end.
+    """Clients that each send the next request after the answer to the last, until the server accepts them no more.
+
+    A client whose connection is closed between two requests opens another; one whose request is cut off leaves.
 
     Args:
         port: of the server.
@@ -46,8 +48,7 @@ class Crowd:
     def start(self) -> "Crowd":
         """Connect and begin to send."""
         for _ in range(self.clients):
-            connection = socket.create_connection(("127.0.0.1", self.port), 10)
-            self._selector.register(connection, selectors.EVENT_READ, None)
+            self._connect()
         self._thread.start()
         return self
 
@@ -60,13 +61,21 @@ class Crowd:
         deadline = time.monotonic() + self.deadline_s
         for key in list(self._selector.get_map().values()):
             self._send(key.fileobj)  # type: ignore[arg-type]
-        while self._selector.get_map() and time.monotonic() < deadline and not self.ended.is_set():
+        while (self._selector.get_map() or self._resting) and time.monotonic() < deadline and not self.ended.is_set():
             for key, _ in self._selector.select(0.05):
                 self._read(key.fileobj, key.data)  # type: ignore[arg-type]
             while self._resting and self._resting[0][0] <= time.monotonic():
                 connection = self._resting.popleft()[1]
-                if connection.fileno() >= 0:
+                if connection.fileno() < 0:
+                    with suppress(OSError):  # refused: this client is done
+                        self._send(self._connect())
+                else:
                     self._send(connection)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), 10)
+        self._selector.register(connection, selectors.EVENT_READ, None)
+        return connection
 
     def _send(self, connection: socket.socket) -> None:
         sent = Sent(time.monotonic())

@@ -27,8 +27,8 @@ def run(stage: Stage) -> Shown:
     return Shown(
         [
             Line(
-                f"without retries: {without['kills']} kills failed {without['lost']} of {without['requests']:,} requests "
-                f"(at most the {in_hands} of all clients)",
+                f"without retries: {without['kills']} kills failed {without['lost']} of {without['requests']:,} "
+                f"requests (at most the {in_hands} of all clients)",
                 without["kills"] > 0 and without["lost"] <= in_hands,
             ),
             Line(f"all of them with 503; others: {others or 'none'} (0 is no answer)", not others),

@@ -35,9 +35,7 @@ def run(stage: Stage) -> Shown:
     unanswered = sum(one.status == CUT for one in before)
     later = Counter(one.status for one in after)
     strange = {status: number for status, number in later.items() if status not in (200, 503, CUT)}
-    last = max((one.at for one in after if one.status == CUT), default=0.0) - min(
-        (one.at for one in after), default=0.0
-    )
+    cut = [one.at - after[0].at for one in after if one.status == CUT]
     return Shown(
         [
             Line(
@@ -46,7 +44,11 @@ def run(stage: Stage) -> Shown:
                 bool(before) and unanswered == 0 and all(one.status in (200, CUT) for one in before),
             ),
             Line(f"sent later: {later[200]} got 200, {later[503]} got 503, others: {strange or 'none'}", not strange),
-            Line(f"cut off at the very end: {later[CUT]} (stated; {last:.2f} s after the first refusal)", None),
+            Line(
+                f"cut off at the very end: {len(cut)}"
+                + (f", {min(cut):.2f} to {max(cut):.2f} s after the first refusal" if cut else ""),
+                None,
+            ),
             Line(
                 f"stop took {seconds:.1f} s with status {done.returncode} (at most {DRAIN_TIMEOUT_S:g} s and a bit)",
                 done.returncode == 0 and seconds < DRAIN_TIMEOUT_S + 10,

@@ -47,7 +47,7 @@ def run(stage: Stage) -> Shown:
     failed, wrong = tally.outcomes[LOST] + unanswered, tally.outcomes[WRONG]
     return Shown(
         [
-            Line(f"{changes} of {most} deployments and rollbacks; {errors[0] if errors else 'none failed'}", changes == most),
+            Line(f"{changes} of {most} deployments and rollbacks: {(errors or ['none failed'])[0]}", changes == most),
             Line(f"{failed} of {tally.recorded:,} requests failed without a retry (0)", failed == 0),
             Line(f"wrong, or from a version that was not live: {wrong} (0)", wrong == 0),
             Line(f"broken archives that were refused: {refused.count('')} of {len(refused)}", not any(refused)),

@@ -150,7 +150,8 @@ def predict(
 
 def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
     """Announce the server and watch it in the foreground until a signal ends it; a second signal ends it at once."""
-    from simplenet.server import Supervisor, drain
+    from simplenet.server import drain
+    from simplenet.server.supervisor import Supervisor
 
     try:
         _announce(server, samples)  # inside the try: a caller that reads "ready" may send a signal at once

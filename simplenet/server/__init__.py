@@ -1,4 +1,4 @@
-"""Start TorchServe, wait until it is ready, watch it, stop it."""
+"""Start TorchServe, wait until it is ready, stop it."""
 
 from simplenet.server.drain import drain
 from simplenet.server.lifecycle import start, started, stop, stop_server
@@ -6,11 +6,9 @@ from simplenet.server.model_store import collect_archives, verified_samples
 from simplenet.server.ready import living_workers, wait_until_ready
 from simplenet.server.record import Server, find
 from simplenet.server.run_dir import new_run_dir
-from simplenet.server.supervisor import Supervisor
 
 __all__ = [
     "Server",
-    "Supervisor",
     "collect_archives",
     "drain",
     "find",

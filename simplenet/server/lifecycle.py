@@ -98,6 +98,7 @@ def start(
             silent_models=silent_models,
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),
             response_timeout_s=response_timeout_s,
+            max_queue_wait_s=max_queue_wait_s,
             recovery_timeout_s=recovery_timeout_s,
             drain_timeout_s=drain_timeout_s,
         )

@@ -13,6 +13,7 @@ from simplenet.errors import ServerError
 RECORD = "server.json"  # names the process that serves from the folder
 STATES = "state"  # the folder of the workers' state files
 ENDED = "ended.txt"  # why the server ended by itself
+TOKEN = "management.token"  # only this user can read it
 STOPPING = "stopping"  # a file that is there while the server is being stopped
 
 
@@ -68,8 +69,8 @@ def new_run_dir(port: int) -> Iterator[tuple[Path, int]]:
 
 def tidy(run_dir: Path) -> None:
     """Remove the files of a server that has ended, except its logs."""
-    (run_dir / RECORD).unlink(missing_ok=True)
-    (run_dir / STOPPING).unlink(missing_ok=True)
+    for name in (RECORD, STOPPING, TOKEN):
+        (run_dir / name).unlink(missing_ok=True)
     for name in ("tmp", "models", "store", "frontend", STATES):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 

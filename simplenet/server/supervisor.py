@@ -28,8 +28,7 @@ from simplenet.server.run_dir import ENDED
 from simplenet.worker.state import WorkerState
 
 PERIOD_S = 1.0
-_PROBE_TIMEOUT_S = 5.0
-_SLOW_S = 10.0  # without progress, until /ping says so
+_PROBE_TIMEOUT_S = 3.0
 LOG = "supervisor.log"
 
 
@@ -58,6 +57,7 @@ class Supervisor:
         self._looked = self._responded = time.monotonic()
         self._models: dict[str, _Model] = {}
         self._unready = ""
+        self._slow_s = server.max_queue_wait_s + PERIOD_S  # by then requests are refused for want of a worker
         self._logs_when_well = log_sizes(server.logs)
 
     def run(self) -> None:
@@ -112,7 +112,7 @@ class Supervisor:
             raise ServerError(f"{model.name}: no prediction for {idle:.0f} s: {self._cause()}")
         if without > 0 and not workers:
             return f"{model.name}: no worker"
-        return f"{model.name}: no prediction for {idle:.0f} s" if idle > _SLOW_S else ""
+        return f"{model.name}: no prediction for {idle:.0f} s" if idle > self._slow_s else ""
 
     def _say_changes(self, model: _Model, workers: dict[int, str]) -> None:
         for pid in model.workers.keys() - workers.keys():

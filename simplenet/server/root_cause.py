@@ -11,7 +11,9 @@ _FRONTEND_SAYS = ("Backend worker error", "Failed to load model", "Load model fa
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large")  # of whoever writes
 _PREFIX = re.compile(r"^\S+ (?:ERROR|WARN|INFO|DEBUG|TRACE)\s+(\S+) - ")
 _THREAD = re.compile(r"W-\d+-(.+?)(?:-std(?:out|err))?")  # a worker's: W-9000-<model>_<version>-stdout
-_EXCEPTION = re.compile(r"^(?:Caused by: )?(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)")
+_EXCEPTION = re.compile(
+    r"^(?:Caused by: )?(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)): (.+)"
+)
 # TorchServe hides an import error behind a second one, and any other behind a third.
 _HIDES = ("No module named 'ts.torch_handler.", "500 - Unknown exception", "507 - System out of memory")
 

@@ -157,6 +157,22 @@ def _alarm(number: int, frame: FrameType | None) -> None:
     raise TookTooLong(f"took longer than {TIME_S} s")
 
 
+def sound_alarm() -> None:
+    """From now on `signal.alarm` raises TookTooLong."""
+    signal.signal(signal.SIGALRM, _alarm)
+
+
+def baseline_bytes() -> int:
+    """The address space of this process now."""
+    sizes = Path("/proc/self/statm")
+    return int(sizes.read_text().split()[0]) * _PAGE if sizes.exists() else 0
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _ran_out_of_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
@@ -176,9 +192,8 @@ def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
         (folder / "file").write_bytes(data)
         with contextlib.suppress(SimpleNetError):
             read(folder / "file")
-    baseline = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE if Path("/proc/self/statm").exists() else 0
-    resource.setrlimit(resource.RLIMIT_AS, (baseline + MEMORY, resource.RLIM_INFINITY))
-    signal.signal(signal.SIGALRM, _alarm)
+    resource.setrlimit(resource.RLIMIT_AS, (baseline_bytes() + MEMORY, resource.RLIM_INFINITY))
+    sound_alarm()
     outcomes: Counter[str] = Counter()
     path = folder / "file"
     for number in range(start, start + count):
@@ -190,8 +205,7 @@ def work(reader: str, start: int, count: int, seed: int, folder: Path) -> None:
             kept = Path(tempfile.gettempdir()) / f"simplenet-fuzz-{number}"
             failure = f"{shutil.copy(path, kept)}: {failure}"
         if failure is not None or (number - start) % REPORT_EVERY == REPORT_EVERY - 1 or number == start + count - 1:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            line = {"number": number, "outcomes": outcomes, "peak": peak, "failure": failure}
+            line = {"number": number, "outcomes": outcomes, "peak": peak_bytes(), "failure": failure}
             print(json.dumps(line), flush=True)
 
 
@@ -218,11 +232,21 @@ def attempt(read: Callable[[Path], Any], path: Path) -> tuple[str, str | None]:
 
 def run(count: int, reader: str = READER, start: int = 0, seed: int = SEED) -> Iterator[tuple[int, Result]]:
     """Read `count` files; after every hundred, how many were read and what became of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from run_command(command_of(count, reader, start, seed, folder), count, start)
+
+
+def command_of(count: int, reader: str, start: int, seed: int, folder: str) -> list[str]:
+    """The subprocess that reads the files."""
+    command = [sys.executable, "-W", "ignore", __file__, "--work", folder, "--count", str(count)]
+    return [*command, "--reader", reader, "--start", str(start), "--seed", str(seed)]
+
+
+def run_command(command: list[str], count: int, start: int = 0) -> Iterator[tuple[int, Result]]:
+    """Run a subprocess that reports one line of JSON for each hundred of `count`; what became of them so far."""
     result = Result()
     done = start
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
-        command = [sys.executable, "-W", "ignore", __file__, "--work", folder, "--count", str(count)]
-        command += ["--reader", reader, "--start", str(start), "--seed", str(seed)]
+    with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -230,7 +254,7 @@ def run(count: int, reader: str = READER, start: int = 0, seed: int = SEED) -> I
                 result.outcomes, result.peak = Counter(report["outcomes"]), report["peak"]
                 done = report["number"] + 1
                 if report["failure"]:
-                    result.failures.append(f"file {report['number']}: {report['failure']}")
+                    result.failures.append(f"number {report['number']}: {report['failure']}")
                 yield done - start, result
         errors.seek(0)
         if process.returncode != 0 or done != start + count:
@@ -239,16 +263,16 @@ def run(count: int, reader: str = READER, start: int = 0, seed: int = SEED) -> I
             yield done - start, result
 
 
-def show(count: int, reader: str, start: int, seed: int) -> int:
-    """Run with a progress bar, print what became of the files, and give the exit code."""
+def show_run(title: str, command: list[str], count: int, start: int) -> int:
+    """Run with a progress bar, print what became of everything, and give the exit code."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     result = Result()
     with Progress(console=console) as progress:
-        task = progress.add_task(f"fuzz {reader}", total=count)
-        for done, newest in run(count, reader, start, seed):
+        task = progress.add_task(title, total=count)
+        for done, newest in run_command(command, count, start):
             progress.update(task, completed=done)
             result = newest
     for outcome, number in result.outcomes.most_common():
@@ -272,7 +296,9 @@ def main() -> int:
     if options.work:
         work(options.reader, options.start, options.count, options.seed, options.work)
         return 0
-    return show(options.count, options.reader, options.start, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        command = command_of(options.count, options.reader, options.start, options.seed, folder)
+        return show_run(f"fuzz {options.reader}", command, options.count, options.start)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
-"""Change three constants of TorchServe 0.12's Java frontend that no setting reaches, and add one class.
+"""Change four constants of TorchServe 0.12's Java frontend that no setting reaches, and add classes of our own.
 
-The jar is not rebuilt: `serve` copies three classes from the installed model-server.jar into the run directory, changes
+The jar is not rebuilt: `serve` copies four classes from the installed model-server.jar into the run directory, changes
 a constant in each, and puts them before the jar on the class path. Each class is identified by its SHA-256; if one
 differs, or if SIMPLENET_FRONTEND is "stock", the frontend runs unchanged. docs/performance.md has the effect of each
 change.
 
-The added class, java/BodyBudgetedAggregator, limits the bytes of request bodies that the frontend holds; TorchServe can
-only limit the number of waiting requests, whether of 3 KB or of 16 MB. After a change to its source:
+The added classes are in java/:
 
+    BodyBudgetedAggregator  the bytes of all bodies have a budget; TorchServe can only limit the number of requests
+    Gate                    predictions: counts what is in flight, /ping, statuses that say whether to try again
+    Management              management: every request needs the token; what is in flight, drain, health
+    Queues                  no request stays in TorchServe's queues for ever
+    Traffic, Watch, Answers, Body   what these share
+
+After a change to their sources:
+
+    rm simplenet/server/java/*.class
     javac --release 11 -g:none -cp .venv/lib/python3*/site-packages/ts/frontend/model-server.jar \
-        -d /tmp/classes simplenet/server/java/BodyBudgetedAggregator.java
+        -d /tmp/classes simplenet/server/java/*.java
     cp /tmp/classes/simplenet/server/frontend/*.class simplenet/server/java/
 
 The class file format: https://docs.oracle.com/javase/specs/jvms/se17/html/jvms-4.html
@@ -31,7 +39,10 @@ _OWN_CLASSES = Path(__file__).resolve().parent / "java"
 
 @dataclass(frozen=True)
 class Change:
-    """One constant of one class: `old`, which occurs once, becomes `new`, of the same length."""
+    """One constant of one class: `old`, which occurs once, becomes `new`.
+
+    Those in the code must keep their length. A name in the constant pool may change its own: it follows its length.
+    """
 
     entry: str
     sha256: str  # of the class in TorchServe 0.12.0
@@ -64,8 +75,15 @@ CHANGES = (
         b"\x01\x00\x30io/netty/handler/codec/http/HttpObjectAggregator",  # CONSTANT_Utf8, the name of the class
         b"\x01\x00\x30simplenet/server/frontend/BodyBudgetedAggregator",
     ),
+    # GRPCServiceFactory gives the gRPC management port predictions too: it has no token, and models could be removed.
+    Change(
+        "org/pytorch/serve/grpcimpl/GRPCServiceFactory.class",
+        "861b6fe0f5e128fd28731d85ec35aa9190809d1c343b417024201ca4fab5da5f",
+        b"\x01\x00\x29org/pytorch/serve/grpcimpl/ManagementImpl",
+        b"\x01\x00\x28org/pytorch/serve/grpcimpl/InferenceImpl",
+    ),
 )
-AGGREGATOR = "simplenet/server/frontend/BodyBudgetedAggregator.class"
+PACKAGE = "simplenet/server/frontend"
 
 
 def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
@@ -95,8 +113,10 @@ def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
         file = run_dir / "frontend" / change.entry
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.replace(change.old, change.new))
-    (run_dir / "frontend" / AGGREGATOR).parent.mkdir(parents=True)
-    shutil.copyfile(_OWN_CLASSES / Path(AGGREGATOR).name, run_dir / "frontend" / AGGREGATOR)
+    own = run_dir / "frontend" / PACKAGE
+    own.mkdir(parents=True)
+    for file in _OWN_CLASSES.glob("*.class"):
+        shutil.copyfile(file, own / file.name)
     return f"{run_dir / 'frontend'}{os.pathsep}{jars}"
 
 
@@ -108,6 +128,6 @@ def in_use(run_dir: Path) -> str:
     return "fast" if (folder / LEAST_DELAY.entry).is_file() else "fast, batch delay in ms"
 
 
-def limits_bodies(run_dir: Path) -> bool:
-    """Whether the frontend enforces a budget for request bodies; call it after `class_path`."""
-    return (run_dir / "frontend" / AGGREGATOR).is_file()
+def is_own(run_dir: Path) -> bool:
+    """Whether the frontend has our classes: a budget for bodies, a token for management; call it after `class_path`."""
+    return (run_dir / "frontend" / PACKAGE).is_dir()

@@ -13,21 +13,22 @@ from typing import Any
 
 import psutil
 
-from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
 from simplenet.server import processes, torchserve
-from simplenet.server.frontend import limits_bodies
+from simplenet.server.drain import drain
+from simplenet.server.frontend import is_own
 from simplenet.server.gpus import count_gpus, whole_number, workers_of
+from simplenet.server.management import new_token
 from simplenet.server.memory import offered_bytes, plan_memory
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
-from simplenet.server.record import Server, find, write_record
-from simplenet.server.root_cause import root_cause
-from simplenet.server.run_dir import claimed, tidy
-from simplenet.settings import DEFAULT_PORT
+from simplenet.server.record import Server, find_to_stop, write_record
+from simplenet.server.run_dir import STOPPING, claimed, tidy
+from simplenet.settings import DEFAULT_PORT, DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
 from simplenet.signals import signals_deferred, signals_ignored
 
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 8.0  # then it is killed: nothing is in flight any more
+SUPERVISOR = "simplenet.server.supervisor"  # the module that watches a detached server
 DEFAULT_RESPONSE_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 
 
@@ -39,6 +40,9 @@ def start(
     port: int = DEFAULT_PORT,
     host: str = "127.0.0.1",
     workers: int | None = None,
+    max_queue_wait_s: float = MAX_QUEUE_WAIT_S,
+    recovery_timeout_s: float = RECOVERY_TIMEOUT_S,
+    drain_timeout_s: float = DRAIN_TIMEOUT_S,
 ) -> Server:
     """Start TorchServe with these archives, without waiting until it is ready.
 
@@ -49,6 +53,9 @@ def start(
         port: for predictions; management, metrics and the two gRPC ports follow it.
         host: the address that predictions are served on.
         workers: per model; by default one per GPU that it may use, or one on the CPU.
+        max_queue_wait_s: seconds after which a request that no worker has taken gets 503.
+        recovery_timeout_s: seconds that a model may be without a worker before `supervise` ends the server.
+        drain_timeout_s: seconds that stopping waits for the requests in flight.
 
     Raises:
         ServerError: Java is missing, a port is taken, or the server cannot be started.
@@ -64,10 +71,17 @@ def start(
     numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
     config = torchserve.write_config(run_dir, archives, port, host, numbers, memory.max_request_size)
     least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
-    options = [*memory.java_options(), f"-Dsimplenet.body.timeout={_body_timeout_s(settings)}"]
+    response_timeout_s = _response_timeout_s(settings)
+    options = [
+        *memory.java_options(),
+        f"-Dsimplenet.port={port}",
+        f"-Dsimplenet.token={new_token(run_dir)}",
+        f"-Dsimplenet.queue.wait.ms={round(1000 * max_queue_wait_s)}",
+        f"-Dsimplenet.request.timeout={round(max_queue_wait_s) + 2 * response_timeout_s}",
+    ]
     command = torchserve.command(java, run_dir, config, least_delay, options)
     environment = torchserve.environment(run_dir, sum(model_workers.values())) | memory.environment()
-    memory_line = str(replace(memory, enforced=limits_bodies(run_dir)))
+    memory_line = str(replace(memory, enforced=is_own(run_dir)))
     silent_models = tuple(name for name, path in archives.items() if not writes_state(path))
     with _spawned(command, run_dir, environment, lock) as pid:
         server = Server(
@@ -81,16 +95,21 @@ def start(
             versions={name: manifest.version for name, manifest in manifests.items()},
             memory=memory_line,
             silent_models=silent_models,
+            identity=processes.identity(pid),
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),
+            response_timeout_s=response_timeout_s,
+            max_queue_wait_s=max_queue_wait_s,
+            recovery_timeout_s=recovery_timeout_s,
+            drain_timeout_s=drain_timeout_s,
         )
         write_record(server)
     return server
 
 
-def _body_timeout_s(settings: Sequence[Mapping[str, Any]]) -> int:
-    """How long a client that has left may wait for its response: once in the queue and once in the worker."""
+def _response_timeout_s(settings: Sequence[Mapping[str, Any]]) -> int:
+    """The longest that any model gives a worker to respond."""
     timeouts = (whole_number(one, "responseTimeout") or DEFAULT_RESPONSE_TIMEOUT_S for one in settings)
-    return 2 * max(timeouts, default=DEFAULT_RESPONSE_TIMEOUT_S)
+    return max(timeouts, default=DEFAULT_RESPONSE_TIMEOUT_S)
 
 
 @contextmanager
@@ -130,25 +149,44 @@ def started(archives: Mapping[str, Path], **options: Any) -> Iterator[Server]:
         raise
 
 
-def stop(port: int) -> bool:
-    """Stop the server on `port`; if it had died, remove its files and return False.
+def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
+    """Stop the server on `port`: finish what it has accepted, refuse what comes, end it.
+
+    Args:
+        port: of its predictions.
+        drain_timeout_s: seconds to wait for the requests in flight; by default what `start` was told.
+
+    Returns:
+        How many requests were cut off; None if the server had died, and only its files were removed.
 
     Raises:
         ServerError: there is none, or one is starting.
     """
-    server = find(port)
+    server = find_to_stop(port)
     if server.process() is not None:
+        try:
+            cut_off = drain(server, server.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
+        except KeyboardInterrupt:  # a second signal: at once
+            cut_off = 0
         stop_server(server)
-        return True
-    with claimed(port):
+        return cut_off
+    with claimed(port, server.run_dir.parent):
         stop_server(server)
-    return False
+    return None
 
 
 def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """End the frontend and all its workers; keep the logs."""
+    """End the frontend, all its workers and its supervisor at once; keep the logs."""
+    end_processes(server, timeout_s)
+    tidy(server.run_dir)
+    processes.wait_for_all(processes.others_with(SUPERVISOR, str(server.run_dir)), timeout_s)
+
+
+def end_processes(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End the frontend and all its workers at once; keep every file."""
     frontend = server.process()
     if frontend is not None:
+        (server.run_dir / STOPPING).touch()
         members = processes.family(frontend)
         processes.terminate(frontend)
         processes.wait_for_all(members, timeout_s)
@@ -156,15 +194,3 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     if survivors:
         processes.kill_group(server.pid)
         processes.wait_for_all(survivors, timeout_s)
-    tidy(server.run_dir)
-
-
-def wait_for_end(server: Server) -> None:
-    """Wait until the server ends by itself; Ctrl-C interrupts the wait.
-
-    Raises:
-        ServerError: it ended.
-    """
-    while (process := server.process()) is not None:
-        process.wait()
-    raise ServerError(f"TorchServe ended by itself: {root_cause(server.logs)} (logs: {server.logs})")

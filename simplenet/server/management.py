@@ -1,6 +1,6 @@
 """The management port of a running server, which only its operator may use: every request carries the server's token.
 
-The token is in the run directory, in a file that only this user can read. The frontend (java/Gate) compares it.
+The token is in the run directory, in a file that only this user can read. The frontend (java/Management) compares it.
 """
 
 import secrets
@@ -11,8 +11,8 @@ import requests
 
 from simplenet.errors import ServerError
 from simplenet.server.record import Server
+from simplenet.server.run_dir import TOKEN
 
-TOKEN = "management.token"
 TIMEOUT_S = 10.0
 
 

@@ -1,5 +1,7 @@
 package simplenet.server.frontend;
 
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.CompositeByteBuf;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelFutureListener;
@@ -9,7 +11,6 @@ import io.netty.channel.ChannelOutboundHandler;
 import io.netty.channel.ChannelPipeline;
 import io.netty.channel.ChannelPromise;
 import io.netty.channel.socket.ChannelInputShutdownEvent;
-import io.netty.handler.codec.http.DefaultFullHttpResponse;
 import io.netty.handler.codec.http.FullHttpMessage;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpContent;
@@ -22,10 +23,8 @@ import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpStatusClass;
 import io.netty.handler.codec.http.HttpUtil;
-import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.LastHttpContent;
 import java.net.SocketAddress;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
 import java.util.List;
 import java.util.concurrent.Future;
@@ -33,27 +32,35 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * Netty's aggregator with a budget of bytes for all the bodies that the frontend holds.
+ * Netty's aggregator with a budget of bytes for all the bodies that the frontend holds. It is the first handler of every
+ * connection, and adds the others.
  *
  * <p>A body is charged when its head arrives, a chunked one as its chunks arrive, and given back when its response is
  * written. One that the budget has no room for is answered 503 at once, and skipped as it arrives. One that is larger
  * than the whole budget is answered 413. Small bodies are not charged, so large ones never keep them out. The system
- * property simplenet.body.budget sets the budget in bytes.
+ * property simplenet.body.budget sets the budget in bytes. While the server drains, every new request is answered 503.
  *
- * <p>The body of a client that has left waits in the queue like any other, so its connection stays open, half closed,
- * until the response is written. TorchServe drops some requests without a response; the system property
- * simplenet.body.timeout says after how many seconds such a connection is closed.
+ * <p>Netty keeps a body in the direct buffers that it was read into, each as large as a read may be however little it
+ * holds: a few hundred slow clients use up the direct memory, and then nothing can be read from anybody. Here it is
+ * copied into one array on the heap as it arrives; TorchServe takes that array as it is, so it costs no second copy.
+ *
+ * <p>A large body of which nothing arrives for simplenet.body.stall seconds is answered 408. The body of a client that
+ * has left waits in the queue like any other, so its connection stays open, half closed, until the response is written.
  */
-public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler {
+public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler, Watch.Watched {
     private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
-    private static final long TIMEOUT_S = Long.getLong("simplenet.body.timeout", 120);
+    private static final long STALL_S = Long.getLong("simplenet.body.stall", 30);
+    private static final long TIMEOUT_S = Long.getLong("simplenet.request.timeout", 240);
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
     private static final long BROKEN_S = 10; // a connection that broke has its body in the queue for a while longer
     private static final AtomicLong CHARGED = new AtomicLong();
 
     private final ArrayDeque<Long> waiting = new ArrayDeque<>(); // of requests that are complete, the oldest first
-    private long arriving; // of the request that is being received
-    private boolean refused;
+    private final Body body = new Body();
+    private ChannelHandlerContext context;
+    private volatile long arriving; // charged for the request that is being received
+    private volatile long progress; // when the last part of it arrived
+    private FullHttpResponse refused; // the response to the request that is being received, if it is not accepted
     private Future<?> leaving; // closes the connection of a client that has left
 
     public BodyBudgetedAggregator(int maxContentLength) {
@@ -61,9 +68,17 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     }
 
     @Override
-    public void handlerAdded(ChannelHandlerContext context) throws Exception {
-        super.handlerAdded(context);
-        context.channel().config().setOption(ChannelOption.ALLOW_HALF_CLOSURE, true);
+    public void handlerAdded(ChannelHandlerContext added) throws Exception {
+        super.handlerAdded(added);
+        context = added;
+        Channel channel = added.channel();
+        channel.config().setOption(ChannelOption.ALLOW_HALF_CLOSURE, true);
+        if (Traffic.isPredictions(channel)) {
+            endWithoutReset(channel);
+            channel.pipeline().addAfter(added.name(), "gate", new Gate());
+        } else if (Traffic.isManagement(channel)) {
+            channel.pipeline().addAfter(added.name(), "management", new Management());
+        }
     }
 
     @Override
@@ -88,10 +103,15 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         Object response = super.newContinueResponse(start, maxContentLength, pipeline);
         boolean goOn = response instanceof HttpResponse
                 && ((HttpResponse) response).status().codeClass() == HttpStatusClass.INFORMATIONAL;
-        if (!goOn || chargeHead(start)) {
+        if (!goOn || isAccepted(start)) {
             return response;
         }
-        return refusal(start, pipeline.channel());
+        FullHttpResponse refusal = refused;
+        refused = null;
+        if (!HttpUtil.isKeepAlive(refusal)) {
+            endWithoutReset(pipeline.channel());
+        }
+        return refusal;
     }
 
     @Override
@@ -110,57 +130,83 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (super.isContentLengthInvalid(start, maxContentLength)) {
             return true;
         }
-        refused = start.decoderResult().isSuccess() && !chargeHead(start);
-        return refused;
+        return start.decoderResult().isSuccess() && !isAccepted(start);
     }
 
     @Override
     protected void handleOversizedMessage(ChannelHandlerContext context, HttpMessage message) throws Exception {
         giveBackArriving();
-        if (!refused) {
+        body.clear();
+        if (refused == null) {
             super.handleOversizedMessage(context, message);
             return;
         }
-        refused = false;
-        boolean keepAlive = HttpUtil.isKeepAlive(message);
-        context.writeAndFlush(refusal(message, context.channel()))
+        boolean keepAlive = HttpUtil.isKeepAlive(refused);
+        FullHttpResponse response = refused;
+        refused = null;
+        if (!keepAlive) {
+            endWithoutReset(context.channel());
+        }
+        context.writeAndFlush(response)
                 .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
     }
 
-    /** A body without a Content-Length is charged for what has come of it. */
     @Override
-    protected void aggregate(FullHttpMessage message, HttpContent chunk) throws Exception {
-        super.aggregate(message, chunk);
-        long size = message.content().readableBytes();
-        if (size > SMALL && size > arriving) {
-            refused = !charge(size - arriving);
-        }
+    protected FullHttpMessage beginAggregation(HttpMessage start, ByteBuf content) throws Exception {
+        body.begin(HttpUtil.isTransferEncodingChunked(start) ? 0 : HttpUtil.getContentLength(start, 0L));
+        return super.beginAggregation(start, content);
     }
 
-    @Override
-    protected boolean isLastContentMessage(HttpContent chunk) throws Exception {
-        return refused || super.isLastContentMessage(chunk);
-    }
-
-    @Override
-    protected void finishAggregation(FullHttpMessage message) throws Exception {
-        super.finishAggregation(message);
-        if (!refused) {
-            waiting.add(arriving);
-            arriving = 0;
-        }
-    }
-
+    /** Takes the bytes out of what netty aggregates, which then has nothing but the head and the trailer. */
     @Override
     protected void decode(ChannelHandlerContext context, HttpObject message, List<Object> whole) throws Exception {
-        super.decode(context, message, whole);
-        if (refused) { // in its midst; netty discards the chunks that are still to come
+        HttpObject emptied = message;
+        if (message instanceof HttpContent && !(message instanceof HttpMessage) && body.isOpen()) {
+            HttpContent chunk = (HttpContent) message;
+            progress = Traffic.now();
+            if (body.size() + chunk.content().readableBytes() > maxContentLength()) {
+                refused = Answers.error(
+                        HttpResponseStatus.REQUEST_ENTITY_TOO_LARGE,
+                        "body: expected at most " + maxContentLength() + " bytes, found more");
+                refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            } else {
+                body.append(chunk.content());
+            }
+            emptied = chunk.replace(Unpooled.EMPTY_BUFFER);
+        }
+        super.decode(context, emptied, whole);
+        if (refused != null) { // in its midst; netty discards the chunks that are still to come
             FullHttpMessage cut = (FullHttpMessage) whole.remove(whole.size() - 1);
             try {
                 handleOversizedMessage(context, cut);
             } finally {
                 cut.release();
             }
+        }
+    }
+
+    /** A body without a Content-Length is charged for what has come of it. */
+    @Override
+    protected void aggregate(FullHttpMessage message, HttpContent chunk) throws Exception {
+        super.aggregate(message, chunk);
+        if (refused == null && body.size() > SMALL && body.size() > arriving && !charge(body.size() - arriving)) {
+            refused = overBudget(message);
+        }
+    }
+
+    @Override
+    protected boolean isLastContentMessage(HttpContent chunk) throws Exception {
+        return refused != null || super.isLastContentMessage(chunk);
+    }
+
+    @Override
+    protected void finishAggregation(FullHttpMessage message) throws Exception {
+        body.moveInto((CompositeByteBuf) message.content());
+        super.finishAggregation(message);
+        if (refused == null) {
+            waiting.add(arriving);
+            arriving = 0;
+            Watch.remove(this);
         }
     }
 
@@ -190,9 +236,37 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         super.channelInactive(context);
     }
 
-    private boolean chargeHead(HttpMessage start) {
+    @Override
+    public void look() {
+        if (arriving > 0 && Traffic.secondsSince(progress) > STALL_S) {
+            context.executor().execute(this::endStalled);
+        }
+    }
+
+    private void endStalled() {
+        if (arriving > 0 && Traffic.secondsSince(progress) > STALL_S) {
+            giveBackArriving();
+            body.clear();
+            FullHttpResponse response = Answers.error(
+                    HttpResponseStatus.REQUEST_TIMEOUT, "body: nothing of it arrived for " + STALL_S + " s");
+            response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            context.writeAndFlush(response).addListener(ChannelFutureListener.CLOSE);
+        }
+    }
+
+    /** Whether a request may be received; if not, `refused` is the response to it. */
+    private boolean isAccepted(HttpMessage start) {
+        if (Traffic.isDraining() && Traffic.isPredictions(context.channel())) {
+            refused = Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "the server is stopping; try again");
+            refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            return false;
+        }
         long size = HttpUtil.isTransferEncodingChunked(start) ? 0 : HttpUtil.getContentLength(start, 0L);
-        return size <= SMALL || charge(size);
+        if (size <= SMALL || charge(size)) {
+            return true;
+        }
+        refused = overBudget(start);
+        return false;
     }
 
     private boolean charge(long size) {
@@ -203,13 +277,26 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
                 return false;
             }
         } while (!CHARGED.compareAndSet(charged, charged + size));
+        progress = Traffic.now();
         arriving += size;
+        Watch.add(this);
         return true;
     }
 
     private void giveBackArriving() {
         CHARGED.addAndGet(-arriving);
         arriving = 0;
+        Watch.remove(this);
+    }
+
+    private static FullHttpResponse overBudget(HttpMessage request) {
+        FullHttpResponse response = Answers.error(
+                HttpResponseStatus.SERVICE_UNAVAILABLE,
+                "body: expected at most " + BUDGET + " bytes of bodies at once, found more; try again");
+        if (!HttpUtil.isKeepAlive(request)) {
+            response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+        }
+        return response;
     }
 
     /** TorchServe closes by a reset, which may overtake the response; this connection gets an ordinary end. */
@@ -219,21 +306,6 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     private static boolean isRefusal(Object response) {
         return ((HttpResponse) response).status().codeClass() == HttpStatusClass.SERVER_ERROR;
-    }
-
-    private static FullHttpResponse refusal(HttpMessage request, Channel channel) {
-        byte[] body = ("{\n  \"code\": 503,\n  \"type\": \"ServiceUnavailableException\",\n  \"message\": "
-                        + "\"expected at most " + BUDGET + " bytes of bodies at once, found more; try again\"\n}\n")
-                .getBytes(StandardCharsets.UTF_8);
-        FullHttpResponse response = new DefaultFullHttpResponse(
-                HttpVersion.HTTP_1_1, HttpResponseStatus.SERVICE_UNAVAILABLE, Unpooled.wrappedBuffer(body));
-        response.headers().set(HttpHeaderNames.CONTENT_TYPE, "application/json");
-        response.headers().set(HttpHeaderNames.CONTENT_LENGTH, body.length);
-        if (!HttpUtil.isKeepAlive(request)) {
-            response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
-            endWithoutReset(channel);
-        }
-        return response;
     }
 
     // What a handler of outgoing events has to have: each is passed on.

@@ -13,6 +13,7 @@ from simplenet.worker.formats.format import Rows, finite
 from simplenet.worker.model_spec import ModelSpec
 
 SIGNATURES = (b"\x93NUMPY",)
+_LONGEST = 160  # characters of NumPy's reason in a message
 
 
 def decode(data: memoryview, spec: ModelSpec) -> Rows:
@@ -49,7 +50,8 @@ def _read(data: memoryview, spec: ModelSpec) -> np.ndarray:
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         dims, fortran_order, dtype = readers[version](stream)
     except Exception as error:  # the header is a Python literal: a damaged one fails in many ways
-        raise RequestError(f"array: expected a .npy file of version 1 or 2, found none: {error}") from error
+        reason = str(error)[:_LONGEST]  # NumPy's own may quote the whole header
+        raise RequestError(f"array: expected a .npy file of version 1 or 2, found none: {reason}") from error
     if dtype.kind != "f" and dtype != np.uint8:
         raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {str(dtype)[:64]}")
     accepted = ((spec.input_size,), *spec.row_shapes)

@@ -1,0 +1,132 @@
+"""What is looked at once a second: memory, descriptors and threads of every process, the queue, /ping, latencies."""
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from threading import Event, Thread
+from typing import Any
+
+import psutil
+
+from benchmarks.soak.client import BrokenError, Client
+from benchmarks.soak.server import Running
+from benchmarks.soak.tally import Tally
+from simplenet.server import management
+
+WARM_UP = 1 / 5  # of the samples, which the slopes leave out
+PING_TIMEOUT_S = 1.0
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the server; the numbers of the workers are sums over all of them."""
+
+    at_s: float
+    workers: int = 0
+    frontend_mib: float = 0.0
+    worker_mib: float = 0.0
+    frontend_fds: int = 0
+    worker_fds: int = 0
+    frontend_threads: int = 0
+    worker_threads: int = 0
+    queue: int | None = None
+    ping_ms: float | None = None  # None: no answer in a second
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Sampler:
+    """Looks at the server once a second, in a thread of its own."""
+
+    def __init__(self, running: Running, tally: Tally) -> None:
+        self.running, self.tally = running, tally
+        self.samples: list[Sample] = []
+        self._ended = Event()
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def start(self) -> "Sampler":
+        """Begin to look."""
+        self._thread.start()
+        return self
+
+    def end(self) -> list[dict[str, Any]]:
+        """Look no more; every sample."""
+        self._ended.set()
+        self._thread.join(5)
+        return [asdict(sample) for sample in self.samples]
+
+    def _run(self) -> None:
+        while not self._ended.wait(1 - (time.monotonic() - self.tally.start) % 1):
+            at_s = time.monotonic() - self.tally.start
+            second = int(at_s) - 1
+            shares = {"p50_ms": self.tally.latency_ms(0.5, second), "p99_ms": self.tally.latency_ms(0.99, second)}
+            self.samples.append(Sample(round(at_s, 2), **look(self.running), **shares))
+
+
+def look(running: Running) -> dict[str, Any]:
+    """Everything about the processes, /ping and the queue."""
+    frontend, workers = running.frontend(), running.workers()
+    looked = {"workers": len(workers), "ping_ms": ping_ms(running.port), "queue": _queue(running)}
+    for name, processes in (("frontend", [frontend] if frontend else []), ("worker", workers)):
+        used = [_use(process) for process in processes]
+        mib, fds, threads = (sum(column) for column in zip(*used, strict=True)) if used else (0.0, 0, 0)
+        looked |= {f"{name}_mib": round(mib, 1), f"{name}_fds": fds, f"{name}_threads": threads}
+    return looked
+
+
+def ping_ms(port: int, timeout_s: float = PING_TIMEOUT_S) -> float | None:
+    """How long /ping took to say that the server is healthy, None if it did not."""
+    client, began = Client(port, timeout_s), time.monotonic()
+    with suppress(BrokenError):
+        if client.exchange("GET", "/ping", b"", {}).status == 200:
+            client.close()
+            return round(1000 * (time.monotonic() - began), 2)
+    client.close()
+    return None
+
+
+def slope_per_min(times_s: Sequence[float], values: Sequence[float]) -> float:
+    """The slope of the line through the values by least squares, per minute; nan for fewer than two.
+
+    Example:
+        >>> slope_per_min([0, 30, 60], [10, 11, 12])
+        2.0
+    """
+    count = len(times_s)
+    if count < 2:
+        return math.nan
+    mean_time, mean = sum(times_s) / count, sum(values) / count
+    spread = sum((time_s - mean_time) ** 2 for time_s in times_s)
+    moved = sum((time_s - mean_time) * (value - mean) for time_s, value in zip(times_s, values, strict=True))
+    return 60 * moved / spread if spread else math.nan
+
+
+def trend(samples: Sequence[dict[str, Any]], name: str, workers: int) -> dict[str, float]:
+    """First and last value and slope per minute of one number, without the warm-up.
+
+    Only samples with every worker count: a worker that is being replaced takes less.
+    """
+    after = samples[math.ceil(len(samples) * WARM_UP) :]
+    whole = [sample for sample in after if sample["workers"] == workers and sample["frontend_mib"]]
+    if not whole:
+        return {"first": math.nan, "last": math.nan, "per_min": math.nan}
+    values = [float(sample[name]) for sample in whole]
+    slope = slope_per_min([sample["at_s"] for sample in whole], values)
+    return {"first": values[0], "last": values[-1], "per_min": round(slope, 3)}
+
+
+def _use(process: psutil.Process) -> tuple[float, int, int]:
+    with suppress(psutil.Error), process.oneshot():
+        return process.memory_info().rss / MIB, process.num_fds(), process.num_threads()
+    return 0.0, 0, 0
+
+
+def _queue(running: Running) -> int | None:
+    """Requests that wait for a worker, if the management port says so in time."""
+    with suppress(Exception):
+        versions = management.request(running.record, "GET", "/models/simplenet", timeout_s=PING_TIMEOUT_S)
+        return int(versions[0]["jobQueueStatus"]["pendingRequests"])
+    return None

@@ -1,0 +1,73 @@
+"""What a soak has to reach: every threshold, and the lines that say whether it was."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.soak.sampling import trend
+from benchmarks.soak.tally import LOST, OUTCOMES, WRONG
+
+# Thresholds, all of them.
+MOST_LOST, MOST_WRONG = 0, 0
+LEAST_ROWS_PER_MIN = 100_000  # a million in ten minutes
+SLOPES_PER_MIN = {  # after the warm-up
+    "frontend_mib": 8.0,
+    "worker_mib": 16.0,
+    "frontend_fds": 5.0,
+    "worker_fds": 2.0,
+}
+LEAST_MINUTES_FOR_SLOPES = 3.0  # in less, a heap that grows to its size looks like a leak
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was measured, and whether it is as promised; None if nothing can be said about it."""
+
+    text: str
+    passed: bool | None
+
+    def __str__(self) -> str:
+        """The line as it is printed."""
+        return f"{ {True: 'pass', False: 'FAIL', None: 'not judged'}[self.passed] }: {self.text}"
+
+
+def passed(lines: Sequence[Line]) -> bool:
+    """Whether nothing failed."""
+    return not any(line.passed is False for line in lines)
+
+
+def of_soak(results: Mapping[str, Any]) -> list[Line]:
+    """The verdict of a mixed soak."""
+    outcomes, minutes, unanswered = results["outcomes"], results["minutes"], results["unanswered"]
+    least_rows = int(LEAST_ROWS_PER_MIN * minutes)
+    return [
+        Line(f"lost {outcomes[LOST]} (at most {MOST_LOST})", outcomes[LOST] <= MOST_LOST),
+        Line(f"wrong {outcomes[WRONG]} (at most {MOST_WRONG})", outcomes[WRONG] <= MOST_WRONG),
+        Line(f"without an answer at the end {unanswered} (0)", unanswered == 0),
+        Line(f"{results['rows']:,} rows answered and checked (at least {least_rows:,})", results["rows"] >= least_rows),
+        *(_slope(results, name, most) for name, most in SLOPES_PER_MIN.items()),
+        Line(
+            f"{results['workers_at_end']} of {results['workers']} workers live at the end",
+            results["workers_at_end"] == results["workers"],
+        ),
+    ]
+
+
+def _slope(results: Mapping[str, Any], name: str, most: float) -> Line:
+    slope = trend(results["samples"], name, results["workers"])["per_min"]
+    unit, whose = ("MiB", "memory") if name.endswith("_mib") else ("", "descriptors")
+    who = {"frontend": "frontend", "worker": "all workers"}[name.partition("_")[0]]
+    text = f"{whose} of {who}: {slope:+.2f} {unit}/min after warm-up (at most {most:+.0f})".replace(" /", "/")
+    judged = results["minutes"] >= LEAST_MINUTES_FOR_SLOPES and not math.isnan(slope)
+    return Line(text, slope <= most if judged else None)
+
+
+def summary(outcomes: Mapping[str, int]) -> str:
+    """All outcomes in one line.
+
+    Example:
+        >>> summary({"ok": 10, "LOST": 1})
+        'ok 10, refused as it should be 0, 503, then ok 0, connection broken, then ok 0, LOST 1, WRONG 0'
+    """
+    return ", ".join(f"{name} {outcomes.get(name, 0):,}" for name in OUTCOMES)

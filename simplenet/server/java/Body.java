@@ -1,0 +1,59 @@
+package simplenet.server.frontend;
+
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.CompositeByteBuf;
+import io.netty.buffer.Unpooled;
+import java.util.Arrays;
+
+/** The body of one request as it arrives: an array on the heap that grows no faster than bytes come. */
+final class Body {
+    private static final int FIRST = 64 * 1024; // bytes
+    private static final byte[] NOTHING = {};
+
+    private byte[] bytes = NOTHING;
+    private int size;
+    private long announced;
+    private boolean open;
+
+    /** A request begins; `length` is its Content-Length, or 0 if it has none. */
+    void begin(long length) {
+        clear();
+        announced = length;
+        open = true;
+    }
+
+    boolean isOpen() {
+        return open;
+    }
+
+    int size() {
+        return size;
+    }
+
+    void append(ByteBuf chunk) {
+        int count = chunk.readableBytes();
+        if (size + count > bytes.length) {
+            long room = Math.max(size + count, Math.max(FIRST, 2L * bytes.length));
+            if (announced >= size + count) {
+                room = Math.min(room, announced);
+            }
+            bytes = Arrays.copyOf(bytes, (int) Math.min(room, Integer.MAX_VALUE - 8));
+        }
+        chunk.getBytes(chunk.readerIndex(), bytes, size, count);
+        size += count;
+    }
+
+    /** The body becomes the only component of `content`, in an array that has no byte more: TorchServe takes all of it. */
+    void moveInto(CompositeByteBuf content) {
+        if (size > 0) {
+            content.addComponent(true, Unpooled.wrappedBuffer(bytes.length == size ? bytes : Arrays.copyOf(bytes, size)));
+        }
+        clear();
+    }
+
+    void clear() {
+        bytes = NOTHING;
+        size = 0;
+        open = false;
+    }
+}

@@ -1,0 +1,161 @@
+package simplenet.server.frontend;
+
+import com.google.gson.JsonParser;
+import io.netty.channel.ChannelDuplexHandler;
+import io.netty.channel.ChannelFuture;
+import io.netty.channel.ChannelFutureListener;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.http.FullHttpRequest;
+import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpHeaders;
+import io.netty.handler.codec.http.HttpResponse;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.handler.codec.http.HttpUtil;
+import io.netty.handler.codec.http.LastHttpContent;
+import io.netty.util.ReferenceCountUtil;
+import java.nio.charset.StandardCharsets;
+
+/**
+ * Between netty's aggregator and TorchServe on a connection to the port of predictions.
+ *
+ * <p>It counts the requests in flight, says at /ping whether the server is ready, gives TorchServe's own errors the
+ * status that tells a client whether to try again, and keeps the connection open after an error: TorchServe closes it
+ * by a reset, which may overtake the response.
+ */
+final class Gate extends ChannelDuplexHandler implements Watch.Watched {
+    /** TorchServe drops some requests without a response; after so long they get one. */
+    private static final long LONGEST_S = Long.getLong("simplenet.request.timeout", 240);
+
+    private static final int LARGEST_OWN_ERROR = 4096; // bytes; TorchServe's errors have a few hundred
+    private final ChannelFutureListener written = this::answered;
+    private ChannelHandlerContext context;
+    private volatile int open; // requests whose response is not written yet; only the event loop changes it
+    private volatile long since; // the first of them came, or the one before it was answered
+    private boolean reusable; // the connection, after the response
+
+    @Override
+    public void handlerAdded(ChannelHandlerContext added) {
+        context = added;
+        Watch.add(this);
+    }
+
+    @Override
+    public void channelInactive(ChannelHandlerContext context) throws Exception {
+        Watch.remove(this);
+        Traffic.IN_FLIGHT.addAndGet(-open);
+        open = 0;
+        super.channelInactive(context);
+    }
+
+    @Override
+    public void channelRead(ChannelHandlerContext context, Object message) throws Exception {
+        if (message instanceof FullHttpRequest) {
+            FullHttpRequest request = (FullHttpRequest) message;
+            String unready = Traffic.unready();
+            if (unready != null && request.uri().startsWith("/ping")) {
+                ReferenceCountUtil.release(message);
+                context.writeAndFlush(Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "not ready: " + unready));
+                return;
+            }
+            reusable = request.decoderResult().isSuccess() && HttpUtil.isKeepAlive(request);
+            if (open == 0) {
+                since = Traffic.now();
+            }
+            open++;
+            Traffic.IN_FLIGHT.incrementAndGet();
+        }
+        super.channelRead(context, message);
+    }
+
+    @Override
+    public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
+        if (!(message instanceof LastHttpContent)) {
+            context.write(message, promise);
+            return;
+        }
+        if (message instanceof FullHttpResponse && ((HttpResponse) message).status().code() >= 400) {
+            // TorchServe closes the connection when its promise is kept: another takes its place.
+            promise = reusable ? context.newPromise() : promise;
+            message = corrected((FullHttpResponse) message);
+        } else if (!reusable && message instanceof HttpResponse) {
+            ((HttpResponse) message).headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            promise = promise.unvoid();
+            promise.addListener(ChannelFutureListener.CLOSE);
+        }
+        promise = promise.unvoid();
+        promise.addListener(written);
+        context.write(message, promise);
+    }
+
+    @Override
+    public void look() {
+        if (open > 0 && Traffic.secondsSince(since) > LONGEST_S) {
+            context.executor().execute(this::giveUp);
+        }
+    }
+
+    private void giveUp() {
+        if (open > 0 && Traffic.secondsSince(since) > LONGEST_S) {
+            since = Traffic.now();
+            context.writeAndFlush(Answers.error(
+                            HttpResponseStatus.SERVICE_UNAVAILABLE, "the request was lost in the server; try again"))
+                    .addListener(ChannelFutureListener.CLOSE);
+        }
+    }
+
+    private void answered(ChannelFuture future) {
+        if (open > 0) { // not after the connection has ended
+            open--;
+            since = Traffic.now();
+            Traffic.IN_FLIGHT.decrementAndGet();
+        }
+    }
+
+    /** An error of TorchServe itself with the status and words of ours; one of a worker as it is. */
+    private FullHttpResponse corrected(FullHttpResponse response) {
+        String message = retryable(response);
+        FullHttpResponse corrected = response;
+        if (message != null) {
+            corrected = Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, message);
+            response.headers().remove(HttpHeaderNames.CONTENT_LENGTH);
+            response.headers().remove(HttpHeaderNames.CONTENT_TYPE);
+            corrected.headers().add(response.headers()); // among them the id of the request
+            response.release();
+        }
+        HttpHeaders headers = corrected.headers();
+        if (corrected.status().equals(HttpResponseStatus.SERVICE_UNAVAILABLE)) {
+            headers.set(HttpHeaderNames.RETRY_AFTER, Traffic.RETRY_AFTER_S);
+        }
+        if (reusable) {
+            headers.set(HttpHeaderNames.CONNECTION, HttpHeaderValues.KEEP_ALIVE);
+        }
+        return corrected;
+    }
+
+    /** What happened, if this is an error of TorchServe after which a client may try again; else null. */
+    private static String retryable(FullHttpResponse response) {
+        int code = response.status().code();
+        int size = response.content().readableBytes();
+        if (code < 500 || size > LARGEST_OWN_ERROR) {
+            return null;
+        }
+        String body = response.content().toString(StandardCharsets.UTF_8);
+        if (body.contains("\"type\": \"ServiceUnavailableException\"")) {
+            return "queue: it is full; try again";
+        }
+        if (!body.contains("\"type\": \"InternalServerException\"")) {
+            return null;
+        }
+        if (code == 507 || body.contains("Worker died.")) {
+            return "the worker that held the request died; try again";
+        }
+        if (body.contains("Worker scaled down.")) {
+            return "the worker that held the request was stopped; try again";
+        }
+        return code == 503 ? JsonParser.parseString(body).getAsJsonObject().get("message").getAsString()
+                : null;
+    }
+}

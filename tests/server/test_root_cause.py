@@ -1,6 +1,6 @@
 import pytest
 
-from simplenet.server.root_cause import load_failed, root_cause
+from simplenet.server.root_cause import failure_since, load_failed, log_sizes, root_cause
 
 STAMP = "2026-01-02T03:04:05,678 INFO  W-9000-simplenet_1.0-stdout - "
 
@@ -79,3 +79,17 @@ def test_of_several_models_the_one_that_failed_is_named(tmp_path, worker, models
 )
 def test_a_worker_that_gave_up_is_noticed(tmp_path, files, failed):
     assert load_failed(logs(tmp_path, **files)) is failed
+
+
+def test_the_failure_of_one_version_is_not_that_of_another_or_of_before(tmp_path):
+    before = [STAMP + "Backend worker process died.", STAMP + "RuntimeError: an earlier one"]
+    logs(
+        tmp_path, model_log=before, ts_log=["2026-01-02T03:04:05,678 ERROR W-9000-simplenet_1.0 - Backend worker error"]
+    )
+    sizes = log_sizes(tmp_path)
+    assert failure_since(tmp_path, {}, "simplenet_1.0") == "RuntimeError: an earlier one"
+    assert failure_since(tmp_path, sizes, "simplenet_1.0") is None
+    other = STAMP.replace("simplenet_1.0", "simplenet_2.0")
+    logs(tmp_path, model_log=[*before, other + "Backend worker process died.", other + "ValueError: the new one"])
+    assert failure_since(tmp_path, sizes, "simplenet_1.0") is None
+    assert failure_since(tmp_path, sizes, "simplenet_2.0") == "ValueError: the new one"

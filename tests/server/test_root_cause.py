@@ -1,6 +1,6 @@
 import pytest
 
-from simplenet.server.root_cause import failed_models, load_failed, root_cause
+from simplenet.server.root_cause import failed_models, failure_since, load_failed, log_sizes, root_cause
 
 STAMP = "2026-01-02T03:04:05,678 INFO  W-9000-simplenet_1.0-stdout - "
 
@@ -104,3 +104,17 @@ def test_each_model_that_failed_is_named_with_its_own_cause(tmp_path):
         "silent": "it left no message",
     }
     assert failed_models(tmp_path / "missing", models) == {}
+
+
+def test_the_failure_of_one_version_is_not_that_of_another_or_of_before(tmp_path):
+    before = [STAMP + "Backend worker process died.", STAMP + "RuntimeError: an earlier one"]
+    logs(
+        tmp_path, model_log=before, ts_log=["2026-01-02T03:04:05,678 ERROR W-9000-simplenet_1.0 - Backend worker error"]
+    )
+    sizes = log_sizes(tmp_path)
+    assert failure_since(tmp_path, {}, "simplenet_1.0") == "RuntimeError: an earlier one"
+    assert failure_since(tmp_path, sizes, "simplenet_1.0") is None
+    other = STAMP.replace("simplenet_1.0", "simplenet_2.0")
+    logs(tmp_path, model_log=[*before, other + "Backend worker process died.", other + "ValueError: the new one"])
+    assert failure_since(tmp_path, sizes, "simplenet_1.0") is None
+    assert failure_since(tmp_path, sizes, "simplenet_2.0") == "ValueError: the new one"

@@ -99,9 +99,11 @@ class Supervisor:
         workers = {state.pid: state.version for state in states if state.model == model.name}
         self._say_changes(model, workers)
         model.workers = workers
-        if workers or model.name in self._server.silent_models:
+        live = self._server.versions.get(model.name)
+        working = [pid for pid, version in workers.items() if version == live]
+        if working or model.name in self._server.silent_models:
             model.alive = time.monotonic()
-            model.progress = max(model.progress, self._last_batch(workers))
+            model.progress = max(model.progress, self._last_batch(working))
             if self._answers(model.name):
                 model.progress = time.monotonic()
         without, idle = time.monotonic() - model.alive, time.monotonic() - model.progress
@@ -110,7 +112,7 @@ class Supervisor:
             raise ServerError(f"{model.name}: no worker for {without:.0f} s: {self._cause()}")
         if idle > limit + self._server.response_timeout_s:  # by then TorchServe has replaced a worker that is stuck
             raise ServerError(f"{model.name}: no prediction for {idle:.0f} s: {self._cause()}")
-        if without > 0 and not workers:
+        if without > 0 and not working:
             return f"{model.name}: no worker"
         return f"{model.name}: no prediction for {idle:.0f} s" if idle > self._slow_s else ""
 
@@ -129,7 +131,7 @@ class Supervisor:
         return time.monotonic() - max(0.0, time.time() - touched)
 
     def _answers(self, model: str) -> bool:
-        """Whether one real prediction is answered; that a worker refuses it is an answer too."""
+        """Whether a worker responds to one real request, whatever it says."""
         if model not in self._server.samples:
             return True
         content_type, file = self._server.samples[model]
@@ -140,7 +142,7 @@ class Supervisor:
             )  # fmt: skip
         except (requests.RequestException, OSError):
             return False
-        return response.status_code < 500
+        return response.status_code != requests.codes.unavailable
 
     def _tell(self, reason: str) -> None:
         """Set what /ping says."""

@@ -76,6 +76,7 @@ class Peer:
             "BENCH_CHECKPOINT": str(folder.parent / "simplenet.pt"),
             "BENCH_WEIGHTS": str(folder.parent / "weights.pt"),
             "TMPDIR": str(folder),
+            "XDG_STATE_HOME": str(folder),
             **self.environment,
         }
 

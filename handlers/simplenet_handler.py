@@ -3,11 +3,13 @@
 import logging
 
 from simplenet import settings
-from simplenet.worker import state, wire
+from simplenet.worker import exits, state, wire
 from simplenet.worker.decode import decode_or_refuse
 from simplenet.worker.encode import encode_all
-from simplenet.worker.messages import DecodedRequest, RawRequest
+from simplenet.worker.limits import Limits
+from simplenet.worker.messages import RawRequest
 from simplenet.worker.predictor import Predictor, worker_device
+from simplenet.worker.recovery import predict_each, search_budget_s
 
 
 class SimpleNetHandler:
@@ -21,8 +23,12 @@ class SimpleNetHandler:
             worker_device(properties.get("gpu_id")),
             (context.model_yaml_config or {}).get("handler") or {},
         )
+        self.limits = Limits.of_server()
+        self.budget_s = search_budget_s(context.model_yaml_config)
         level = settings.worker_log_level()
-        state.announce(context, self.predictor, wire.install(self.respond))
+        wire_is_fast = wire.install(self.respond, self.limits.batch, state.progress.touch)
+        state.announce(context, self.predictor, wire_is_fast)
+        exits.guard()
         # TorchServe's worker logs a line for every batch at INFO, and requests would wait for it to be written.
         logging.getLogger().setLevel(level)
 
@@ -33,12 +39,14 @@ class SimpleNetHandler:
         for index, response in enumerate(responses):
             context.set_response_content_type(index, response.content_type)
             context.set_response_status(response.status, response.phrase, index)
+            for name, value in response.headers:
+                context.set_response_header(index, name, value)
+        state.progress.touch()
         return [response.body for response in responses]
 
     def respond(self, requests):
         """One response per request, in order: decode each alone, predict all rows at once, encode each alone."""
         spec = self.predictor.spec
         decoded = [decode_or_refuse(request, spec) for request in requests]
-        rows = [request.rows for request in decoded if isinstance(request, DecodedRequest)]
-        probabilities = self.predictor.predict(rows)
-        return encode_all(decoded, probabilities, spec)
+        answerable, probabilities = predict_each(self.predictor, decoded, self.budget_s)
+        return encode_all(answerable, probabilities, spec, self.limits.response)

@@ -23,11 +23,15 @@ SimpleNetError
 ├── ServerError                  the server cannot start or stop; the message is the root cause
 │   └── SettingError             an environment variable with an invalid value
 ├── ClientError                  the server did not respond, or refused the request
-└── RequestError (4xx)           one HTTP request is wrong; the rest of its batch is not affected
+└── RequestError (4xx, 5xx)      one HTTP request is wrong or failed; the rest of its batch is not affected
     ├── NotFoundError (404)
     ├── NotAcceptableError (406)
     ├── PayloadTooLargeError (413)
-    └── UnsupportedMediaTypeError (415)
+    ├── ResponseTooLargeError (413)
+    ├── UnsupportedMediaTypeError (415)
+    ├── PredictionError (500)    trying again is of no use
+    └── UnavailableError (503)   trying again is of use
+        └── OutOfMemoryError (503)
 """
 
 
@@ -137,7 +141,7 @@ class ClientError(SimpleNetError):
 
 
 class RequestError(SimpleNetError):
-    """One HTTP request is wrong; its response has this status and type."""
+    """One HTTP request is wrong or failed; its response has this status and type."""
 
     status = 400
     type = "BadRequest"
@@ -164,8 +168,45 @@ class PayloadTooLargeError(RequestError):
     type = "PayloadTooLarge"
 
 
+class ResponseTooLargeError(RequestError):
+    """The request is valid, but its response would be larger than the server sends."""
+
+    status = 413
+    type = "ResponseTooLarge"
+
+
 class UnsupportedMediaTypeError(RequestError):
     """The model does not read the request's Content-Type."""
 
     status = 415
     type = "UnsupportedMediaType"
+
+
+class PredictionError(RequestError):
+    """This request alone made the network, or a part of the worker, fail; it would fail again.
+
+    Args:
+        message: one line; without the text of the error that was raised, which may hold secrets or paths.
+        type: the name of that error's type.
+    """
+
+    status = 500
+    type = "PredictionFailed"
+
+    def __init__(self, message: str, type: str | None = None) -> None:
+        super().__init__(message)
+        if type is not None:
+            self.type = type
+
+
+class UnavailableError(RequestError):
+    """Nothing is wrong with the request, but the worker cannot respond now."""
+
+    status = 503
+    type = "ServiceUnavailable"
+
+
+class OutOfMemoryError(UnavailableError):
+    """The request alone needed more memory than the worker had at that moment."""
+
+    type = "OutOfMemory"

@@ -1,7 +1,13 @@
 """What many tests share: real digits, and a checkpoint trained on them."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+# Before anything is imported, also by the processes that tests start: the developer's own servers are left alone. The
+# path is short, because sockets are below it.
+_STATE = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="simplenet-", dir="/tmp")
 
 import pytest
 import torch
@@ -50,6 +56,11 @@ def trained_checkpoint(tmp_path_factory: pytest.TempPathFactory, digits: tuple[t
 def sample_archive(tmp_path_factory: pytest.TempPathFactory, trained_checkpoint: Path) -> Path:
     """The trained checkpoint as a .mar; not to be changed."""
     return create_archive(trained_checkpoint, export_path=tmp_path_factory.mktemp("store"))
+
+
+def pytest_unconfigure() -> None:
+    """Remove the run directories of all servers of this session."""
+    shutil.rmtree(_STATE, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -78,7 +78,7 @@ def worker_pids(port: int) -> set[int]:
 
 def processes_of(port: int) -> list[int]:
     """Every process, frontend or worker, of the server on this port."""
-    mark = re.compile(rf"/simplenet-\d+/{port}/")
+    mark = re.compile(rf"/simplenet(-\d+)?/{port}/")
     return [
         process.pid
         for process in psutil.process_iter(["cmdline"])

@@ -6,7 +6,8 @@ import typer
 
 from simplenet.cli.archives import archive
 from simplenet.cli.checkpoints import certify, diff, inspect, list_, repair
-from simplenet.cli.serving import predict, serve, stop
+from simplenet.cli.rollout import deploy, rollback, versions
+from simplenet.cli.serving import predict, serve, status, stop
 from simplenet.cli.training import train
 from simplenet.errors import SimpleNetError
 from simplenet.settings import help_text
@@ -18,7 +19,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (train, archive, serve, stop, predict, inspect, diff, certify, repair):
+VERBS = (
+    train, archive, serve, stop, status, deploy, rollback, versions, predict, inspect, diff, certify, repair
+)  # fmt: skip
+for verb in VERBS:
     app.command(epilog=help_text() if verb is serve else None)(verb)
 app.command(name="list")(list_)
 

@@ -1,6 +1,7 @@
-"""The verbs of a running server: serve, stop, predict."""
+"""The verbs of a running server: serve, stop, status, predict."""
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from simplenet.cli import tables
 from simplenet.cli.options import (
+    AsJson,
     InputShape,
     Key,
     ModelClass,
@@ -23,16 +25,19 @@ from simplenet.cli.options import (
 )
 from simplenet.cli.output import lasting_output
 from simplenet.cli.progress import train_with_progress
+from simplenet.errors import ServerError, SimpleNetError
 from simplenet.paths import MODEL_STORE, resource
 from simplenet.settings import (
     DEFAULT_MODEL_NAME,
     DEFAULT_PORT,
+    DEFAULT_RETRIES,
     DRAIN_TIMEOUT_S,
     MAX_QUEUE_WAIT_S,
     RECOVERY_TIMEOUT_S,
     check_settings,
 )
 from simplenet.signals import signals_interrupt
+from simplenet.text import visible
 
 if TYPE_CHECKING:
     from simplenet.server import Server
@@ -49,6 +54,9 @@ def serve(
     checkpoint: Annotated[
         str | None, typer.Option(help="Serve this file with weights, as 'simplenet', without a model store.")
     ] = None,
+    strict_store: Annotated[
+        bool, typer.Option("--strict-store", help="Refuse the whole model store if one archive cannot be served.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Per model; by default one per GPU, or one.")] = None,
     model_file: ModelFile = None,
     model_class: ModelClass = None,
@@ -73,16 +81,17 @@ def serve(
     ] = DRAIN_TIMEOUT_S,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the server is ready.")] = False,
 ) -> None:
-    """Start a server and wait until its models are ready. If the model store is empty, train the sample model first.
+    """Start a server and wait until its models are ready. If there is no model store yet, train the sample model first.
 
     The options from --model-file to --strict are about --checkpoint, as for `archive`.
     """
     with signals_interrupt(), lasting_output():
-        from simplenet.server import new_run_dir, started, wait_until_ready
+        from simplenet.server import new_run_dir
         from simplenet.server.memory import offered_bytes
-        from simplenet.server.model_store import collect_archives, is_empty, require_writable, verified_samples
+        from simplenet.server.model_store import collect_archives
         from simplenet.server.ports import check_ports
         from simplenet.server.record import with_samples
+        from simplenet.server.start_up import ready_server
         from simplenet.server.supervisor import spawn
         from simplenet.server.torchserve import find_java
 
@@ -92,22 +101,22 @@ def serve(
         find_java()
         check_ports(port, host)
         with new_run_dir(port) as (run_dir, lock):
-            if checkpoint is None and is_empty(model_store):
-                require_writable(model_store)
-                _make_sample(Path(model_store), run_dir)
-            archives = collect_archives(run_dir, model_store, checkpoint, profile, **stated)
+            if checkpoint is None:
+                _prepare_store(model_store, run_dir)
+            refuse = None if strict_store else _say_refused
+            archives = collect_archives(run_dir, model_store, checkpoint, profile, refuse, **stated)
             timeouts = {
                 "max_queue_wait_s": max_queue_wait,
                 "recovery_timeout_s": recovery_timeout,
                 "drain_timeout_s": drain_timeout,
             }
-            with started(
-                archives, run_dir=run_dir, lock=lock, port=port, host=host, workers=workers, **timeouts
-            ) as running:
-                typer.echo(running.memory)
+            starting = ready_server(
+                archives, run_dir, refuse, lock=lock, port=port, host=host, workers=workers, **timeouts
+            )
+            with ExitStack() as stack:
                 with console.status("starting TorchServe …"):
-                    samples = verified_samples(archives, run_dir)  # while Java starts
-                    wait_until_ready(running)
+                    running, samples = stack.enter_context(starting)
+                typer.echo(running.memory)
                 watched = with_samples(running, samples)
                 if not detach:
                     _stay(watched, samples)
@@ -132,6 +141,26 @@ def stop(
         typer.echo(f"stopped the server on port {port}" + _cut_off(cut_off))
 
 
+def status(
+    port: Annotated[int | None, typer.Option(help="Of one server; by default all of this user's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the servers that were started and not stopped, also those that died; exit code 1 if none of them runs."""
+    from simplenet.server.status import status_of_all, status_of_port
+
+    found, errors = status_of_all() if port is None else (status_of_port(port), [])
+    for error in errors:
+        typer.echo(f"error: {visible(str(error))}", err=True)
+    if as_json:
+        typer.echo(tables.as_json(found))
+    elif found:
+        console.print(tables.of_servers(found))
+    elif not errors:
+        raise ServerError("no server that was started here runs on any port; start one: simplenet serve")
+    if not any(each.running for each in found):
+        raise typer.Exit(1)
+
+
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Images (.png, .jpg) or arrays (.npy).")],
     url: Annotated[
@@ -139,12 +168,15 @@ def predict(
     ] = f"http://127.0.0.1:{DEFAULT_PORT}",
     model: Annotated[str, typer.Option(help="The model's name, if --url names only the server.")] = DEFAULT_MODEL_NAME,
     top_k: Annotated[int, typer.Option(help="Classes per row, the most probable first.")] = 1,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often to try again after 503 or a broken connection.")
+    ] = DEFAULT_RETRIES,
 ) -> None:
     """Send files to a running server and print its predictions."""
     from simplenet.client.predict import predict as request_predictions
 
     address = url.rstrip("/") if "/predictions/" in url else f"{url.rstrip('/')}/predictions/{model}"
-    predicted = [(str(file), request_predictions(address, file, top_k)) for file in files]
+    predicted = [(str(file), request_predictions(address, file, top_k, retries=retries)) for file in files]
     console.print(tables.of_predictions(predicted))
 
 
@@ -164,6 +196,21 @@ def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
 
 def _cut_off(requests: int) -> str:
     return f"; {requests} request{'s' if requests > 1 else ''} cut off" if requests else ""
+
+
+def _say_refused(error: SimpleNetError) -> None:
+    typer.echo(f"not served: {visible(str(error))}", err=True)
+
+
+def _prepare_store(model_store: str, run_dir: Path) -> None:
+    """Refuse a model store that is not there; the default one is made, and gets the sample model if it is empty."""
+    from simplenet.server.model_store import is_default, is_empty, require_folder, require_writable
+
+    if not is_default(model_store):
+        require_folder(model_store)
+    elif is_empty(model_store):
+        require_writable(model_store)
+        _make_sample(Path(model_store), run_dir)
 
 
 def _make_sample(model_store: Path, run_dir: Path) -> None:

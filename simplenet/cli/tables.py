@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from simplenet.checkpoint.diff import Comparison, FieldChange
     from simplenet.checkpoint.versions import Version
     from simplenet.inspection import Description
+    from simplenet.server import VersionStatus
+    from simplenet.server.status import Status
 
 _SENTENCE = 40  # characters; a list of longer texts has a row for each
 
@@ -48,6 +50,19 @@ def of_predictions(predicted: Sequence[tuple[str, list[dict[str, Any]]]]) -> Tab
     return table
 
 
+def of_servers(servers: Sequence["Status"]) -> Table:
+    """The servers of this user, one line each."""
+    long = (Column(name, overflow="fold") for name in ("address", "logs"))
+    table = Table("port", "state", "pid", "models", "workers", "since (UTC)", *long)
+    for one in servers:
+        models = ", ".join(f"{name} {version}" for name, version in one.models.items())
+        workers = f"{one.workers} of {one.expected_workers}"
+        state = "running" if one.running else "dead"
+        cells = str(one.port), state, str(one.pid), models, workers, one.since.replace("T", " "), one.url, one.logs
+        table.add_row(*map(escape, cells))
+    return table
+
+
 def of_versions(versions: Sequence["Version"], folder: str) -> Table:
     """A listing, one line per file; `folder` is left out of the names."""
     damaged = any(version.error for version in versions)
@@ -61,6 +76,18 @@ def of_versions(versions: Sequence["Version"], folder: str) -> Table:
         error = (version.error or "").removeprefix(f"{version.file}: ")
         cells = date, file, version.hash8 or "", version.parent8 or "", accuracy, error
         table.add_row(*map(escape, cells[: len(table.columns)]))
+    return table
+
+
+def of_rollouts(versions: Sequence["VersionStatus"]) -> Table:
+    """The versions of the models on a server, one line each."""
+    table = Table("model", "version", "status", Column("hash", no_wrap=True), "deployed (UTC)", "accuracy")
+    for each in versions:
+        release = each.release
+        accuracy = "" if release.accuracy is None else f"{release.accuracy:.4f}"
+        date = release.deployed.removesuffix("+00:00").replace("T", " ") or "at the start"
+        cells = each.model, each.version, each.status, release.content_hash[:12], date, accuracy
+        table.add_row(*map(escape, cells))
     return table
 
 

@@ -1,23 +1,33 @@
 """Request predictions from a server."""
 
+import ipaddress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
 
+from simplenet.client.retries import post
 from simplenet.errors import ClientError
 from simplenet.media_types import BY_SUFFIX
 from simplenet.paths import PathLike
+from simplenet.settings import DEFAULT_RETRIES
 
 
-def predict(url: str, file: PathLike, top_k: int = 1, timeout_s: float = 30.0) -> list[dict[str, Any]]:
+def predict(
+    url: str, file: PathLike, top_k: int = 1, timeout_s: float = 30.0, retries: int = DEFAULT_RETRIES
+) -> list[dict[str, Any]]:
     """Send one file and return one prediction per row.
 
     Args:
         url: of the model, for example `http://127.0.0.1:8080/predictions/simplenet`.
         file: `.png`, `.jpg`, `.jpeg`, `.npy` or `.json`.
         top_k: classes per row, the most probable first.
-        timeout_s: seconds to wait for the response.
+        timeout_s: seconds to wait for the response, over all attempts.
+        retries: how often to try again after 503 or a connection that was refused or broken; a prediction changes
+            nothing, so it may be requested twice.
 
     Returns:
         For each row its `label`, `index` and `probability`, and with `top_k` above 1 a list `top_k` of the same.
@@ -37,15 +47,49 @@ def predict(url: str, file: PathLike, top_k: int = 1, timeout_s: float = 30.0) -
         form = {"data": (path.name, path.read_bytes(), content_type)}
     except OSError as error:
         raise ClientError(f"{path}: cannot be read: {error.strerror}") from error
+    proxy = _proxy_for(url)
+    # Only what this address needs: the environment's certificates and passwords stay in use.
+    proxies = None if proxy else {"no_proxy": urlsplit(url).hostname or ""}
     try:
-        response = requests.post(url, files=form, data={"top_k": str(top_k)}, timeout=timeout_s)
-    except ValueError as error:  # requests cannot parse it as an address
-        raise ClientError(f"url: expected http://host:port, found {url!r}") from error
+        response = post(url, timeout_s, retries, files=form, data={"top_k": str(top_k)}, proxies=proxies)
     except requests.RequestException as error:
-        raise ClientError(f"{url}: no response: {_reason(error)}; is the server running?") from error
+        raise _no_response(url, proxy, error) from error
     if not response.ok:
-        raise ClientError(f"{path}: {response.status_code}: {_message(response)}")
+        raise ClientError(f"{path}: {response.status_code}: {_message(response, proxy, url)}")
     return _predictions(response, url)
+
+
+def _proxy_for(url: str) -> str:
+    """The environment's proxy for this address, without its password; none for this machine's own addresses."""
+    try:
+        host = urlsplit(url).hostname or ""
+        if host == "localhost" or _is_loopback(host):
+            return ""
+        proxy = urlsplit(select_proxy(url, get_environ_proxies(url)) or "")
+    except ValueError:  # not an address
+        return ""
+    return proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return False
+    return address.is_loopback or address.is_unspecified  # 0.0.0.0 is this machine too
+
+
+def _no_response(url: str, proxy: str, error: requests.RequestException) -> ClientError:
+    """Why there was no response, and what to do."""
+    if proxy:
+        return ClientError(f"{url}: no response through the proxy {proxy}: {_reason(error)}; {_around(url)}")
+    if isinstance(error, ValueError):  # requests cannot parse it as an address
+        return ClientError(f"url: expected http://host:port, found {url!r}")
+    return ClientError(f"{url}: no response: {_reason(error)}; is the server running?")
+
+
+def _around(url: str) -> str:
+    return f"to go around it: NO_PROXY={urlsplit(url).hostname}"
 
 
 def _predictions(response: requests.Response, url: str) -> list[dict[str, Any]]:
@@ -63,14 +107,26 @@ def _predictions(response: requests.Response, url: str) -> list[dict[str, Any]]:
     return predictions
 
 
-def _message(response: requests.Response) -> str:
+def _message(response: requests.Response, proxy: str, url: str) -> str:
     try:
         return str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return response.text[:200]
+        through = f" (through the proxy {proxy}; {_around(url)})" if proxy else ""
+        return response.text[:200] + through
 
 
 def _reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
         return "timed out"
-    return "connection refused" if isinstance(error, requests.ConnectionError) else type(error).__name__
+    if isinstance(error, requests.exceptions.InvalidSchema):
+        return "requests cannot use it without PySocks" if "SOCKS" in str(error) else str(error)
+    cause: Any = error.args[0] if error.args else None
+    while isinstance(cause, HTTPError) and (reason := getattr(cause, "reason", None)) is not None:
+        cause = reason  # of MaxRetryError
+    if isinstance(cause, NameResolutionError):
+        return "there is no host of that name"
+    if isinstance(cause, NewConnectionError):
+        return "connection refused" if "refused" in str(cause) else str(cause).rpartition(": ")[2]
+    if isinstance(cause, ProtocolError):
+        return "the connection was closed without a response"
+    return "connection refused" if "refused" in str(error) else type(error).__name__

@@ -22,12 +22,12 @@ from simplenet.server.management import new_token
 from simplenet.server.memory import offered_bytes, plan_memory
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
-from simplenet.server.record import Server, find, write_record
+from simplenet.server.record import Server, find_to_stop, write_record
 from simplenet.server.run_dir import STOPPING, claimed, tidy
 from simplenet.settings import DEFAULT_PORT, DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
 from simplenet.signals import signals_deferred, signals_ignored
 
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 8.0  # then it is killed: nothing is in flight any more
 SUPERVISOR = "simplenet.server.supervisor"  # the module that watches a detached server
 DEFAULT_RESPONSE_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 
@@ -71,8 +71,7 @@ def start(
     numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
     config = torchserve.write_config(run_dir, archives, port, host, numbers, memory.max_request_size)
     least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
-    response_timeout_s = max((whole_number(one, "responseTimeout") for one in settings), default=0)
-    response_timeout_s = response_timeout_s or DEFAULT_RESPONSE_TIMEOUT_S
+    response_timeout_s = _response_timeout_s(settings)
     options = [
         *memory.java_options(),
         f"-Dsimplenet.port={port}",
@@ -81,7 +80,7 @@ def start(
         f"-Dsimplenet.request.timeout={round(max_queue_wait_s) + 2 * response_timeout_s}",
     ]
     command = torchserve.command(java, run_dir, config, least_delay, options)
-    environment = torchserve.environment(run_dir, sum(model_workers.values()))
+    environment = torchserve.environment(run_dir, sum(model_workers.values())) | memory.environment()
     memory_line = str(replace(memory, enforced=is_own(run_dir)))
     silent_models = tuple(name for name, path in archives.items() if not writes_state(path))
     with _spawned(command, run_dir, environment, lock) as pid:
@@ -96,6 +95,7 @@ def start(
             versions={name: manifest.version for name, manifest in manifests.items()},
             memory=memory_line,
             silent_models=silent_models,
+            identity=processes.identity(pid),
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),
             response_timeout_s=response_timeout_s,
             max_queue_wait_s=max_queue_wait_s,
@@ -104,6 +104,12 @@ def start(
         )
         write_record(server)
     return server
+
+
+def _response_timeout_s(settings: Sequence[Mapping[str, Any]]) -> int:
+    """The longest that any model gives a worker to respond."""
+    timeouts = (whole_number(one, "responseTimeout") or DEFAULT_RESPONSE_TIMEOUT_S for one in settings)
+    return max(timeouts, default=DEFAULT_RESPONSE_TIMEOUT_S)
 
 
 @contextmanager
@@ -156,7 +162,7 @@ def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
     Raises:
         ServerError: there is none, or one is starting.
     """
-    server = find(port)
+    server = find_to_stop(port)
     if server.process() is not None:
         try:
             cut_off = drain(server, server.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
@@ -164,13 +170,20 @@ def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
             cut_off = 0
         stop_server(server)
         return cut_off
-    with claimed(port):
+    with claimed(port, server.run_dir.parent):
         stop_server(server)
     return None
 
 
 def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """End the frontend, all its workers and its supervisor at once; keep the logs."""
+    end_processes(server, timeout_s)
+    tidy(server.run_dir)
+    processes.wait_for_all(processes.others_with(SUPERVISOR, str(server.run_dir)), timeout_s)
+
+
+def end_processes(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """End the frontend and all its workers at once; keep every file."""
     frontend = server.process()
     if frontend is not None:
         (server.run_dir / STOPPING).touch()
@@ -181,5 +194,3 @@ def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     if survivors:
         processes.kill_group(server.pid)
         processes.wait_for_all(survivors, timeout_s)
-    tidy(server.run_dir)
-    processes.wait_for_all(processes.others_with(SUPERVISOR, str(server.run_dir)), timeout_s)

@@ -5,6 +5,9 @@ What a large body costs, as a multiple of its size; measured with bodies of 12.8
 - direct memory: 1 while it arrives, 1 while its batch is written to the worker's socket
 - heap: 1 while it waits, 2 while its batch is assembled in a buffer that grows by copying
 - the worker: 3, because its buffer doubles by copying
+
+A worker's message with the responses of a batch is collected in direct memory, in a buffer that grows by copying, and
+each response is then copied twice in the heap.
 """
 
 import re
@@ -16,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from simplenet.errors import SettingError
-from simplenet.settings import MEMORY
+from simplenet.settings import LARGEST_BATCH_RESPONSE, MAX_BATCH_RESPONSE, MAX_RESPONSE, MEMORY
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -24,6 +27,7 @@ LARGEST_HEAP = 4 * GIB
 LARGEST_DIRECT = 2 * GIB
 LARGEST_BUDGET = 1 * GIB  # for bodies: 64 of 16 MiB
 SHIPPED_REQUEST_SIZE = 16 * MIB  # max_request_size in config.properties
+SHIPPED_RESPONSE_SIZE = 32 * MIB  # max_response_size there
 
 _SERVE = 200 * MIB  # `simplenet serve` itself
 _JAVA = 130 * MIB  # besides heap and direct memory
@@ -34,6 +38,8 @@ _SMALL_DIRECT = 32 * MIB
 _HEAP_PER_BODY = 3
 _DIRECT_PER_BODY = 2
 _WORKER_PER_BODY = 3
+_HEAP_PER_RESPONSE = 3
+_DIRECT_PER_RESPONSE = 2
 _LEAST_BUDGET = MIB
 _SPARE = 10  # a tenth stays free, for the kernel's socket buffers among others
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
@@ -51,6 +57,8 @@ class MemoryPlan:
     max_request_size: int
     lowered: bool = False  # max_request_size, so that one body fits
     enforced: bool = True  # the frontend enforces the budget; a stock one does not
+    batch_response: int = LARGEST_BATCH_RESPONSE  # for all responses of a batch together
+    max_response_size: int = SHIPPED_RESPONSE_SIZE  # for one of them
 
     def __str__(self) -> str:
         """One line for the user."""
@@ -75,6 +83,10 @@ class MemoryPlan:
             f"-Dsimplenet.body.budget={self.budget}",
         ]
 
+    def environment(self) -> dict[str, str]:
+        """How large the workers' responses may be, which the workers see to."""
+        return {MAX_RESPONSE.name: str(self.max_response_size), MAX_BATCH_RESPONSE.name: str(self.batch_response)}
+
 
 def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: int = 0) -> MemoryPlan:
     """Divide the memory.
@@ -84,11 +96,10 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: i
         workers: of all models together.
         config: config.properties; a heap or direct memory in its `vmargs`, and a `max_request_size` other than the
             shipped one, are kept.
-
         models: bytes of all archives; each is read and its network built before it is served.
 
     Raises:
-        SettingError: `max_request_size` is no number of bytes.
+        SettingError: `max_request_size` or `max_response_size` is no number of bytes.
     """
     per_body = _HEAP_PER_BODY + _DIRECT_PER_BODY + _WORKER_PER_BODY
     fixed = _SERVE + _JAVA + workers * _WORKER + 2 * models + _SMALL_HEAP + _SMALL_DIRECT
@@ -101,9 +112,16 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: i
         heap, budget = own, min(budget, max(_LEAST_BUDGET, (own - _SMALL_HEAP) // _HEAP_PER_BODY))
     if own := _option(vmargs, ("-XX:MaxDirectMemorySize=",)):
         direct, budget = own, min(budget, max(_LEAST_BUDGET, (own - _SMALL_DIRECT) // _DIRECT_PER_BODY))
-    request_size = _request_size(config)
+    request_size = _size_setting(config, "max_request_size", SHIPPED_REQUEST_SIZE)
     lowered = request_size == SHIPPED_REQUEST_SIZE > budget
-    return MemoryPlan(offered, heap, direct, budget, budget if lowered else request_size, lowered)
+    response_size = _size_setting(config, "max_response_size", SHIPPED_RESPONSE_SIZE)
+    # All workers may respond at once; one share is for bodies.
+    share = min(heap // (1 + _HEAP_PER_RESPONSE * workers), direct // (1 + _DIRECT_PER_RESPONSE * workers))
+    batch = min(share, max(response_size, LARGEST_BATCH_RESPONSE))
+    return MemoryPlan(
+        offered, heap, direct, budget, budget if lowered else request_size, lowered,
+        batch_response=batch, max_response_size=min(response_size, batch),
+    )  # fmt: skip
 
 
 def offered_bytes(root: Path = Path("/"), address_space: int | None = None, physical: int | None = None) -> int:
@@ -145,13 +163,13 @@ def _option(vmargs: list[str], prefixes: tuple[str, ...]) -> int:
     return sizes[-1] if sizes else 0
 
 
-def _request_size(config: Mapping[str, str]) -> int:
-    """`max_request_size` as TorchServe reads it: a Java int."""
-    given = config.get("max_request_size", str(SHIPPED_REQUEST_SIZE))
+def _size_setting(config: Mapping[str, str], name: str, shipped: int) -> int:
+    """A number of bytes as TorchServe reads it: a Java int."""
+    given = config.get(name, str(shipped))
     if not given.isdecimal() or not 0 < int(given) < 1 << 31:
         raise SettingError(
-            f"config.properties: max_request_size: expected a number of bytes from 1 to {(1 << 31) - 1}, "
-            f"found {given!r}; 16 MiB are {16 * MIB}"
+            f"config.properties: {name}: expected a number of bytes from 1 to {(1 << 31) - 1}, "
+            f"found {given!r}; {shipped // MIB} MiB are {shipped}"
         )
     return int(given)
 

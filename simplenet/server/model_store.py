@@ -3,7 +3,8 @@
 Torch, whose import takes seconds, is imported inside functions: the archives are verified while TorchServe starts.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -12,19 +13,29 @@ import orjson
 
 from simplenet.archive import Archive, create_archive, read_archive
 from simplenet.archive.profile import DEFAULT_PROFILE, with_profile
-from simplenet.errors import ServerError
+from simplenet.errors import ArchiveError, ServerError, SimpleNetError
 from simplenet.manifest import read_manifest
 from simplenet.media_types import JSON, PNG
-from simplenet.paths import PathLike, resource
+from simplenet.paths import MODEL_STORE, PathLike, resource
+from simplenet.server.deployed import live_archives, note_origin, read_state
 from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
+logger = logging.getLogger(__name__)
 SAMPLE_DIGIT = "data/digit.png"  # a real 7
 SAMPLE_SIDE = 28
 
 
+Refuse = Callable[[SimpleNetError], None]  # told of an archive that is left out
+
+
 def collect_archives(
-    run_dir: Path, model_store: PathLike, checkpoint: PathLike | None, profile: str | None, **packing: Any
+    run_dir: Path,
+    model_store: PathLike,
+    checkpoint: PathLike | None,
+    profile: str | None,
+    refuse: Refuse | None = None,
+    **packing: Any,
 ) -> dict[str, Path]:
     """Collect the archives to serve: those of the model store, or one packed from `checkpoint`.
 
@@ -33,27 +44,36 @@ def collect_archives(
         model_store: folder of .mar files, or s3://bucket/prefix.
         checkpoint: serve this instead, as `simplenet`; a path or an s3:// address.
         profile: replaces that of the archives, if given.
+        refuse: called with the error of each file that is not an archive, which is left out; by default it is raised.
         packing: more arguments of `create_archive`, for `checkpoint`.
 
     Returns:
         Model name to archive.
 
     Raises:
-        SimpleNetError: there is nothing to serve, a file is not an archive, or the checkpoint is refused.
+        SimpleNetError: there is nothing to serve, or the checkpoint is refused.
     """
     models = run_dir / "models"
     if checkpoint is not None:
         with local_copy(checkpoint) as file:
             chosen = profile or DEFAULT_PROFILE
             return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=chosen, **packing)}
-    names: dict[str, Path] = {}
-    for file in _archives_in(model_store, models):
-        name = read_manifest(file).model_name
+    files, home = _archives_in(model_store, models), None if is_remote(model_store) else Path(model_store)
+    names, files = live_archives(home, files, packing.get("say", logger.warning)) if home else ({}, files)
+    refused: list[SimpleNetError] = []
+    for file in files:
+        try:
+            name = read_manifest(file).model_name
+        except ArchiveError as error:
+            refused.append(error)
+            continue
         if name in names:
             raise ServerError(f"{file}: expected one archive per model, found {names[name].name} for {name!r} too")
         names[name] = file
+    leave_out(refused, left=len(names), refuse=refuse)
     if not names:
         raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
+    note_origin(run_dir, home, profile, names)
     if profile is not None:
         for name, file in names.items():
             with_profile(file, profile, models / file.name)
@@ -61,9 +81,51 @@ def collect_archives(
     return names
 
 
+def leave_out(refused: Sequence[SimpleNetError], left: int, refuse: Refuse | None) -> None:
+    """Leave out the archives that were refused, or raise the reason.
+
+    Args:
+        refused: the error of each.
+        left: how many others there are.
+        refuse: called with each error; None if every archive has to be served.
+
+    Raises:
+        SimpleNetError: the only one's error, or the first if every archive has to be served; or none is left.
+    """
+    if not refused:
+        return
+    if refuse is None or (not left and len(refused) == 1):
+        raise refused[0]
+    for error in refused:
+        refuse(error)
+    if not left:
+        raise ServerError(f"none of the {len(refused)} archives can be served; make them anew with simplenet archive")
+
+
+def is_default(model_store: PathLike) -> bool:
+    """Whether this is the model store that is made, and filled with the sample model, where nothing else is there."""
+    return not is_remote(model_store) and Path(model_store).resolve() == MODEL_STORE.resolve()
+
+
 def is_empty(model_store: PathLike) -> bool:
     """Whether a local model store has no archives or does not exist."""
-    return not is_remote(model_store) and not any(Path(model_store).glob("*.mar"))
+    if is_remote(model_store) or any(Path(model_store).glob("*.mar")):
+        return False
+    return not any(history.live.path.is_file() for history in read_state(Path(model_store)).values())
+
+
+def require_folder(model_store: PathLike) -> None:
+    """Refuse a local model store that is not there: a typing error must not serve the sample model.
+
+    Raises:
+        ServerError: it is no folder.
+    """
+    if not is_remote(model_store) and not Path(model_store).is_dir():
+        found = "a file" if Path(model_store).exists() else "none"
+        raise ServerError(
+            f"{model_store}: expected a folder of .mar files, found {found}; correct --model-store, or make one: "
+            f"simplenet archive CHECKPOINT --export-path {model_store}"
+        )
 
 
 def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
@@ -107,15 +169,21 @@ def verified_samples(archives: Mapping[str, Path], folder: Path) -> dict[str, tu
     Raises:
         SimpleNetError: an archive is refused.
     """
+    return {name: sample_request(verified_archive(file), folder) for name, file in archives.items()}
+
+
+def verified_archive(file: PathLike) -> Archive:
+    """Read and verify an archive without running its code.
+
+    Raises:
+        SimpleNetError: it is refused.
+    """
     from simplenet.checkpoint.verify import require_whole, verify
 
-    samples = {}
-    for name, file in archives.items():
-        archive = read_archive(file)
-        verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
-        require_whole(str(archive.path), verified.findings)
-        samples[name] = sample_request(archive, folder)
-    return samples
+    archive = read_archive(file)
+    verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
+    require_whole(str(archive.path), verified.findings)
+    return archive
 
 
 def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:

@@ -6,12 +6,14 @@ psutil raises NoSuchProcess for a process that has ended; the functions here lea
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
 POLL_S = 0.02
+_START_TICKS = 19  # place in /proc/PID/stat, counted from the state behind the name: field 22 of proc(5)
 
 
 def runs(process: psutil.Process) -> bool:
@@ -26,14 +28,46 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def find_process(pid: int, started: float) -> psutil.Process | None:
-    """The running process with this pid and creation time, else None: a recycled pid is another process."""
+def identity(pid: int) -> str:
+    """What tells this process from every other that ever has its pid, also after the clock was set.
+
+    On Linux the boot and the clock ticks from the boot to the start of the process; elsewhere its creation time.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
+    if not psutil.LINUX:
+        return str(psutil.Process(pid).create_time())
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    ticks = stat.rpartition(")")[2].split()[_START_TICKS]  # the name may hold spaces and brackets
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
+
+
+def find_process(pid: int, started: float, known: str = "") -> psutil.Process | None:
+    """The running process with this pid and identity, else None: a recycled pid is another process.
+
+    Args:
+        pid: of the process.
+        started: its creation time, in seconds of the wall clock; used only if `known` is empty.
+        known: its `identity`.
+    """
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < 1
+        same = identity(pid) == known if known else abs(process.create_time() - started) < 1
     except psutil.NoSuchProcess:
         return None
     return process if same and runs(process) else None
+
+
+def own_command_lines() -> Iterator[tuple[int, list[str]]]:
+    """The pid and the command line of every process of this user."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.uids().real == os.getuid():
+                yield process.pid, process.cmdline()
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 
 from simplenet.errors import ServerError
+from simplenet.server.disk import require_writable_disk
 from simplenet.server.processes import is_in_group
 from simplenet.server.record import Server
 from simplenet.server.root_cause import load_failed, names_cause, root_cause
@@ -18,6 +19,7 @@ from simplenet.worker.state import WorkerState, read_all
 
 READY_TIMEOUT_S = 120.0  # until the first worker is ready, and from each to the next
 _POLL_S = 0.05
+_DISK_PERIOD_S = 1.0
 _PING_TIMEOUT_S = 5.0
 _DESCRIBE_TIMEOUT_S = 60.0
 _STATE_MODULE = "simplenet/worker/state.py"
@@ -31,15 +33,18 @@ def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None
         timeout_s: seconds in which one more worker must become ready; at least the startupTimeout of every model.
 
     Raises:
-        ServerError: a worker cannot load, with the root cause; or the timeout is over.
+        ServerError: a worker cannot load, with the root cause; the disk is full; or the timeout is over.
     """
     timeout_s = max(timeout_s, server.startup_timeout_s)
-    deadline, ready = time.monotonic() + timeout_s, 0
+    deadline, ready, next_probe = time.monotonic() + timeout_s, 0, 0.0
     with requests.Session() as session:
         session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
         while not _is_ready(server, session):
             if (now_ready := len(living_workers(server))) > ready:
                 deadline, ready = time.monotonic() + timeout_s, now_ready
+            if time.monotonic() >= next_probe:
+                require_writable_disk(server.run_dir)
+                next_probe = time.monotonic() + _DISK_PERIOD_S
             failed = load_failed(server.logs)
             ended = server.process() is None
             late = time.monotonic() > deadline

@@ -1,6 +1,8 @@
 """A running server, and its record in the run directory, where `stop` finds it."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -9,9 +11,12 @@ import psutil
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
-from simplenet.server.processes import find_process
-from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_root
+from simplenet.server.processes import find_process, identity, own_command_lines
+from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_roots
 from simplenet.settings import DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
+from simplenet.text import first_line
+
+_FRONTEND = "org.pytorch.serve.ModelServer"  # the class that Java runs
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Server:
 
     port: int
     pid: int
-    started: float  # the process's creation time, so that a recycled pid is not mistaken for it
+    started: float  # the process's creation time, in seconds of the wall clock
     models: tuple[str, ...]
     host: str = "127.0.0.1"
     model_workers: dict[str, int] = field(default_factory=dict)  # of each model
@@ -37,6 +42,7 @@ class Server:
     recovery_timeout_s: float = RECOVERY_TIMEOUT_S  # how long a model may be without a worker
     drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
     samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
+    identity: str = ""  # of the process, so that a recycled pid is not mistaken for it; empty in an old record
 
     @property
     def url(self) -> str:
@@ -78,7 +84,7 @@ class Server:
 
     def process(self) -> psutil.Process | None:
         """The frontend's process while it runs, else None."""
-        return find_process(self.pid, self.started)
+        return find_process(self.pid, self.started, self.identity)
 
 
 def write_record(server: Server) -> None:
@@ -103,15 +109,110 @@ def find(port: int) -> Server:
     """The server that was started on `port` and was not stopped; it may have died.
 
     Raises:
+        ServerError: there is none, or its record cannot be read.
+    """
+    return _found(port, _read)
+
+
+def find_to_stop(port: int) -> Server:
+    """`find`; a record that cannot be read is replaced by what the processes of the run directory say.
+
+    Raises:
         ServerError: there is none.
     """
-    file = run_root() / str(port) / RECORD
-    if not (file.is_file() and is_owned(run_root())):
-        ended = file.with_name(ENDED)
-        why = f"; the last one ended: {ended.read_text()}" if ended.is_file() and is_owned(run_root()) else ""
-        raise ServerError(f"no server that was started here runs on port {port}{why}")
+    return _found(port, _read_or_rebuilt)
+
+
+def find_all() -> tuple[list[Server], list[ServerError]]:
+    """Every server of this user that was not stopped, by port, and an error for each record that cannot be read."""
+    folders = [folder for root in run_roots() if is_owned(root) for folder in root.iterdir() if _holds_record(folder)]
+    servers, errors = [], []
+    for folder in dict.fromkeys([*folders, *_run_dirs_in_use()]):
+        try:
+            servers.append(_read(folder))
+        except ServerError as error:
+            errors.append(error)
+    return sorted(servers, key=lambda server: server.port), errors
+
+
+def _found(port: int, read: Callable[[Path], Server]) -> Server:
+    """The running server on the port, else the first dead one."""
+    found = [read(root / str(port)) for root in run_roots() if is_owned(root) and _holds_record(root / str(port))]
+    if not any(server.process() for server in found):
+        # Started while XDG_STATE_HOME, HOME or TMPDIR had another value.
+        found += [read(folder) for folder in _run_dirs_in_use() if folder.name == str(port)]
+    if not found:
+        raise ServerError(f"no server that was started here runs on port {port}{_why_it_ended(port)}")
+    return next((server for server in found if server.process()), found[0])
+
+
+def _why_it_ended(port: int) -> str:
+    """What the supervisor of the last server on the port wrote, if that ended by itself."""
+    for root in run_roots():
+        ended = root / str(port) / ENDED
+        if ended.is_file() and is_owned(root):
+            return f"; the last one ended: {ended.read_text()}"
+    return ""
+
+
+def _holds_record(folder: Path) -> bool:
+    return folder.name.isdecimal() and (folder / RECORD).is_file()
+
+
+def _read(folder: Path) -> Server:
+    """The record in a run directory."""
     known = {each.name for each in fields(Server)}
-    values = {name: value for name, value in orjson.loads(file.read_bytes()).items() if name in known}
-    lists = {name: tuple(values[name]) for name in ("models", "silent_models") if name in values}
-    samples = {model: (kind, file) for model, (kind, file) in values.get("samples", {}).items()}
-    return Server(**{**values, **lists, "samples": samples, "run_dir": Path(values["run_dir"])})
+    try:
+        record = orjson.loads((folder / RECORD).read_bytes())
+        values = {name: value for name, value in record.items() if name in known}
+        lists = {name: tuple(values[name]) for name in ("models", "silent_models") if name in values}
+        samples = {model: (kind, file) for model, (kind, file) in values.get("samples", {}).items()}
+        server = Server(**{**values, **lists, "samples": samples, "run_dir": Path(values["run_dir"])})
+        if not (isinstance(server.pid, int) and server.pid > 0 and isinstance(server.started, (int, float))):
+            raise ValueError(f"pid {server.pid!r}, started {server.started!r}")
+        if server.run_dir.resolve() != folder.resolve():  # another folder's, whose processes `stop` would end
+            raise ValueError(f"run_dir {str(server.run_dir)!r}")
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ServerError(
+            f"{folder / RECORD}: expected the record of a server, found {first_line(error)}; "
+            f"end and remove what is there: simplenet stop --port {folder.name}"
+        ) from error
+    return server
+
+
+def _read_or_rebuilt(folder: Path) -> Server:
+    try:
+        return _read(folder)
+    except ServerError:
+        leader = next(_leaders(folder), None)
+        nobody = Server(int(folder.name), 0, 0.0, (), run_dir=folder, identity="none")
+        return nobody if leader is None else replace(nobody, pid=leader, identity=_identity(leader))
+
+
+def _identity(pid: int) -> str:
+    try:
+        return identity(pid)
+    except psutil.NoSuchProcess:
+        return "none"  # it has ended; its workers may run on
+
+
+def _run_dirs_in_use() -> Iterator[Path]:
+    """The run directories of all frontends that run."""
+    for _, command in own_command_lines():
+        if _FRONTEND in command and "-f" in command[:-1]:
+            folder = Path(command[command.index("-f") + 1]).parent
+            if _holds_record(folder) and is_owned(folder):
+                yield folder
+
+
+def _leaders(folder: Path) -> Iterator[int]:
+    """The process groups of the server in this run directory: of processes that were started with its files.
+
+    A reader of its logs, say, also names the folder, but not like this, and does not lead a session.
+    """
+    for pid, command in own_command_lines():
+        frontend = _FRONTEND in command and str(folder / "config.properties") in command
+        worker = any(argument.startswith(str(folder / "tmp" / ".ts.sock")) for argument in command)
+        with suppress(ProcessLookupError):
+            if (frontend or worker) and os.getpgid(pid) == os.getsid(pid):
+                yield os.getpgid(pid)

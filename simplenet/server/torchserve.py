@@ -1,9 +1,14 @@
 """How TorchServe is started: Java, its command line, its environment, its configuration file."""
 
 import json
+import locale
 import os
+import re
+import shlex
+import struct
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from simplenet.server.run_dir import STATES
 from simplenet.settings import ACCESS_LOG, FRONTEND_IN_USE, JAVA_HOME, LOG_LEVEL, STATE_DIR, THREADS
 
 CONFIG = "config.properties"
+_UTF8_LOCALES = ("C.UTF-8", "en_US.UTF-8", "UTF-8")  # Linux, a Linux without it, macOS
 
 
 def find_java() -> Path:
@@ -36,7 +42,7 @@ def find_java() -> Path:
 
 def read_config(file: Path | None = None) -> dict[str, str]:
     """A config.properties, by default the project's; the last value of a key counts."""
-    lines = [line.strip() for line in (file or resource(CONFIG)).read_text().splitlines()]
+    lines = [line.strip() for line in (file or resource(CONFIG)).read_text("utf-8").splitlines()]
     pairs = [line.partition("=") for line in lines if "=" in line and not line.startswith("#")]
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -62,7 +68,7 @@ def write_config(
     Returns:
         The file.
     """
-    # Links under plain names: TorchServe splits its list at commas and reads its file as Latin-1.
+    # Links under plain names: TorchServe splits its list at commas.
     store = run_dir / "store"
     store.mkdir()
     for name, path in archives.items():
@@ -80,10 +86,32 @@ def write_config(
     }
     if max_request_size is not None:
         values["max_request_size"] = max_request_size
-    base = resource(CONFIG).read_text()
+    base = resource(CONFIG).read_text("utf-8")
+    own = "".join(f"{key}={as_property(str(value))}\n" for key, value in values.items())
     file = run_dir / CONFIG
-    file.write_text(base + "\n# This run\n" + "".join(f"{key}={value}\n" for key, value in values.items()))
+    file.write_text(f"{_latin1(base)}\n# This run\n{own}", "ascii")
     return file
+
+
+def as_property(value: str) -> str:
+    """A value as java.util.Properties reads it back; the other special letters are special in keys only.
+
+    Example:
+        >>> print(as_property("/Ünï/a=b #1"), as_property(chr(92)))
+        /\\u00dcn\\u00ef/a=b #1 \\\\
+    """
+    # Java reads file names as UTF-8, whatever locale Python has decoded them by.
+    decoded = os.fsencode(value).decode(errors="replace")
+    return _latin1(decoded.replace("\\", 2 * "\\"))
+
+
+def _latin1(text: str) -> str:
+    """Text for a .properties file, which is Latin-1: other letters are written as the escapes of their UTF-16."""
+
+    def escapes(match: re.Match[str]) -> str:
+        return "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", match[0].encode("utf-16-be")))
+
+    return re.sub("[^\x00-\x7f]+", escapes, text)
 
 
 def _worker_settings(workers: Mapping[tuple[str, str], int]) -> dict[str, object]:
@@ -105,23 +133,35 @@ def command(java: Path, run_dir: Path, config: Path, least_delay: bool, java_opt
         java_options: come before the `vmargs` of the configuration, which override them.
 
     Raises:
-        ServerError: TorchServe is not installed.
+        ServerError: TorchServe is not installed, or the `vmargs` have an open quote.
     """
     spec = find_spec("ts")
     if spec is None or spec.origin is None:
         raise ServerError("torchserve is not installed: pip install torchserve==0.12.0")
     home = Path(spec.origin).parent
+    class_path = frontend.class_path(home, run_dir, least_delay)
+    # Models may be deployed where our classes ask for the token of the management port.
+    model_api = ("--enable-model-api",) if frontend.is_own(run_dir) else ()
     return [
         str(java),
         f"-Dmodel_server_home={home.parent}",
-        f"-Dlog4j.configurationFile=file://{resource('config/log4j2.xml')}",
+        f"-Dlog4j.configurationFile={resource('config/log4j2.xml').absolute().as_uri()}",
         f"-Djava.io.tmpdir={run_dir / 'tmp'}",
         f"-Dsimplenet.log.level={LOG_LEVEL.read()}",
         *java_options,
-        *read_config(config).get("vmargs", "").split(),
-        *("-cp", frontend.class_path(home, run_dir, least_delay), "org.pytorch.serve.ModelServer"),
-        *("--python", sys.executable, "-f", str(config), "-ncs"),
+        *_vmargs(config),
+        *("-cp", class_path, "org.pytorch.serve.ModelServer"),
+        *("--python", sys.executable, "-f", str(config), "-ncs", *model_api),
     ]
+
+
+def _vmargs(config: Path) -> list[str]:
+    """The options of Java in the configuration; one with spaces in it is quoted."""
+    text = read_config(config).get("vmargs", "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ServerError(f"{CONFIG}: vmargs: {error}: {text}") from error
 
 
 def available_cores() -> int:
@@ -152,6 +192,22 @@ def environment(run_dir: Path, workers: int) -> dict[str, str]:
             FRONTEND_IN_USE.name: frontend.in_use(run_dir),
         }
     )
+    inherited.update(_locale())
     # The frontend has one core, the workers share the others: one thread too many makes all of them wait.
     inherited.setdefault(THREADS.name, str(max(1, (available_cores() - 1) // workers)))
     return inherited
+
+
+def _locale() -> dict[str, str]:
+    """What makes Java read file names as UTF-8: nothing if the locale does, else the first locale that exists."""
+    if locale.nl_langinfo(locale.CODESET).upper() == "UTF-8":
+        return {}
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        for name in _UTF8_LOCALES:
+            with suppress(locale.Error):
+                locale.setlocale(locale.LC_CTYPE, name)
+                return {"LC_ALL": name}
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    return {}

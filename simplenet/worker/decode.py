@@ -12,6 +12,7 @@ from simplenet.errors import NotFoundError, RequestError, UnsupportedMediaTypeEr
 from simplenet.media_types import FORM, JSON, RAW, TEXT, URL_ENCODED_FORM, bare
 from simplenet.text import quoted
 from simplenet.worker.accept import choose_type
+from simplenet.worker.failures import failed_alone
 from simplenet.worker.formats import json_body, raw
 from simplenet.worker.formats.format import Rows, describe
 from simplenet.worker.formats.table import EXPECTED_TYPES, decode_body, recognise
@@ -23,11 +24,13 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 def decode_or_refuse(request: RawRequest, spec: ModelSpec) -> DecodedRequest | RequestError:
-    """`decode` a request; a RequestError is returned instead of raised."""
+    """`decode` a request; a RequestError is returned instead of raised, and so is one for any other exception."""
     try:
         return decode(request, spec)
     except RequestError as error:
         return error
+    except Exception as error:
+        return failed_alone("decoding", error)
 
 
 def decode(request: RawRequest, spec: ModelSpec) -> DecodedRequest:

@@ -40,9 +40,10 @@ class DecodedRequest:
 
 @dataclass(slots=True)
 class Response:
-    """The response to one request; `phrase` is the HTTP reason phrase."""
+    """The response to one request; `phrase` is the HTTP reason phrase, `headers` come beside the Content-Type."""
 
     body: bytes
     content_type: str
     status: int = 200
     phrase: str = ""
+    headers: tuple[tuple[str, str], ...] = ()

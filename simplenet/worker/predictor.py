@@ -13,6 +13,7 @@ from torch import nn
 from simplenet.checkpoint import restore
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
+from simplenet.errors import PredictionError
 from simplenet.model_file import load_network
 from simplenet.preprocessing import LOGITS, PLAIN, InputSpec, output_of, probabilities
 from simplenet.worker.model_spec import ModelSpec
@@ -88,12 +89,43 @@ class Predictor:
         Returns:
             `(all rows, num_classes)` float32.
         """
+        predicted = [self.predict_together(group) for group in self.groups(parts)]
+        return predicted[0] if len(predicted) == 1 else np.concatenate(predicted)
+
+    def groups(self, parts: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
+        """The requests that run together: all, or each alone if they are large, so that they need not be joined."""
+        if len(parts) <= 1 or sum(map(len, parts)) <= MANY_ROWS:
+            return [parts]
+        return [[part] for part in parts]
+
+    def predict_together(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The probabilities of the rows of several requests in one pass of the network.
+
+        Args:
+            parts: one array `(n, input_size)` float32 per request; may be empty. The network gets a copy, except of a
+                single large one.
+
+        Returns:
+            `(all rows, num_classes)` float32.
+
+        Raises:
+            PredictionError: the network's outputs have another shape.
+        """
         if not parts:
             return np.empty((0, len(self.spec.classes)), np.float32)
-        if sum(map(len, parts)) <= MANY_ROWS:
-            return self._run(np.concatenate(parts))
-        # Many rows are not joined first, which would copy them.
-        return np.concatenate([self._run(np.require(part, requirements="W")) for part in parts])
+        if len(parts) == 1 and len(parts[0]) > MANY_ROWS:
+            rows = np.require(parts[0], requirements="W")
+        else:
+            rows = np.concatenate(parts)
+        predicted = self._run(rows)
+        expected = (len(rows), len(self.spec.classes))
+        if predicted.shape != expected:  # else the rows of one request would be given to its neighbour
+            raise PredictionError(
+                f"prediction: expected outputs of shape {expected} from the network, found {predicted.shape}; "
+                "trying again is of no use",
+                "WrongOutputShape",
+            )
+        return predicted
 
     def warm_up(self) -> None:
         """Predict batches of the usual sizes once, so that no client pays for the first of each."""

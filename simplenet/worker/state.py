@@ -1,12 +1,15 @@
 """What a verified and warm worker reports about itself: a line in its log, and a small file for `serve`.
 
-Each worker writes `<pid>.json` into the folder that SIMPLENET_STATE_DIR names. On a stock TorchServe the variable is
-not set. Torch is imported inside functions: `serve` reads these files before it has imported torch.
+Each worker writes `<pid>.json` into the folder that SIMPLENET_STATE_DIR names, and touches it after a batch: whoever
+watches sees that it makes progress. On a stock TorchServe the variable is not set. Torch is imported inside functions:
+`serve` reads these files before it has imported torch.
 """
 
 import logging
+import math
 import os
 import platform
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from simplenet.worker.predictor import Predictor
 
 logger = logging.getLogger(__name__)
+
+TOUCH_INTERVAL_S = 0.5
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _SHOWN_HASH = 12  # digits
@@ -93,6 +98,43 @@ def announce(context: Any, predictor: "Predictor", wire_is_fast: bool) -> None:
     logger.info("%s", state)
     if folder := settings.STATE_DIR.read():
         state.write(Path(folder))
+        progress.begin(state, Path(folder))
+
+
+class Progress:
+    """The file of this worker's own state: its time of modification tells when a batch was last answered."""
+
+    def __init__(self) -> None:
+        self._state: WorkerState | None = None
+        self._folder = Path()
+        self._next = math.inf  # nothing to touch before `begin`
+
+    def begin(self, state: WorkerState, folder: Path) -> None:
+        """Touch the file of `state`, which was written into `folder`, from now on."""
+        self._state, self._folder, self._next = state, folder, 0.0
+
+    def touch(self) -> None:
+        """Set the file's time to now, at most every 0.5 s; one that vanished is written again."""
+        now = time.monotonic()
+        if now < self._next or self._state is None:
+            return
+        self._next = now + TOUCH_INTERVAL_S
+        try:
+            os.utime(self._folder / f"{self._state.pid}.json")
+        except FileNotFoundError:
+            self._rewrite(self._state)
+        except OSError as error:
+            logger.warning("the state file of this worker cannot be touched: %s", error)
+
+    def _rewrite(self, state: WorkerState) -> None:
+        try:
+            self._folder.mkdir(exist_ok=True)
+            state.write(self._folder)
+        except OSError as error:  # a full disk, or the run directory is gone: requests are answered all the same
+            logger.warning("the state file of this worker vanished and cannot be written: %s", error)
+
+
+progress = Progress()  # this process's
 
 
 def _describe(

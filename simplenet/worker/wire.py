@@ -17,12 +17,18 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from simplenet import settings
+from simplenet.errors import OutOfMemoryError, UnavailableError
+from simplenet.worker import exits
+from simplenet.worker.encode import encode_error
+from simplenet.worker.failures import DeviceLostError, out_of_memory
+from simplenet.worker.limits import LARGEST_MESSAGE
 from simplenet.worker.messages import RawRequest, Response
+from simplenet.worker.replies import encode_responses, fitted
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +40,6 @@ _BUFFER = 1 << 18  # bytes at first; it grows until a message fits
 _LARGE_BUFFER = 1 << 26  # bytes; a larger one is freed after its message
 _KNOWN_HEADERS = 8  # blocks of headers kept by a reader: a client's requests all have the same headers
 _LONG_HEADERS = 4096  # bytes; a longer block is not kept
-_ALLOCATION_FAILED = ("out of memory", "can't allocate memory")  # in a RuntimeError from torch
 
 Headers = dict[str, Any]
 Span = tuple[str, str, int, int]  # a field's name, media type, and where its value begins and ends
@@ -122,37 +127,13 @@ class Reader:
                 self._end += count
 
 
-def encode_responses(requests: Sequence[RawRequest], responses: Sequence[Response]) -> bytes:
-    """The message for a batch, byte for byte as TorchServe writes it when each response has its own status."""
-    parts = [_SUCCESS]
-    for request, response in zip(requests, responses, strict=True):
-        parts += (
-            _INT.pack(len(request.request_id)),
-            request.request_id,
-            _response_head(response.content_type, response.status, response.phrase),
-            _INT.pack(len(response.body)),
-            response.body,
-        )
-    parts.append(_INT.pack(_END))
-    return b"".join(parts)
-
-
-def encode_failure(requests: Sequence[RawRequest], status: int, message: str) -> bytes:
-    """The message that fails a complete batch, byte for byte as TorchServe writes it."""
-    parts = [_INT.pack(status), _sized(message)]
-    for request in requests:
-        # No content type, the status, no phrase, no headers.
-        parts += (_INT.pack(len(request.request_id)), request.request_id, struct.pack("!iiii", 0, status, 0, 0))
-        parts.append(_sized("error"))
-    parts.append(_INT.pack(_END))
-    return b"".join(parts)
-
-
-def install(respond: Respond) -> bool:
+def install(respond: Respond, largest: int = LARGEST_MESSAGE, answered: Callable[[], None] = lambda: None) -> bool:
     """In a worker of TorchServe 0.12, replace its reader and writer from the next message on.
 
     Args:
         respond: called with every batch; one response per request, in order.
+        largest: bytes of the message for a batch.
+        answered: called after the responses to a batch were sent.
 
     Returns:
         Whether it was installed: False for another version, outside a worker, or if SIMPLENET_WIRE is "stock".
@@ -160,16 +141,15 @@ def install(respond: Respond) -> bool:
     import ts
     from ts.service import Service
 
-    worker = sys.modules["__main__"]
-    if (
-        settings.WIRE.read_or_warn() == "stock"
-        or ts.__version__ != TORCHSERVE_VERSION
-        or not hasattr(worker, "TorchModelServiceWorker")
-    ):
+    if settings.WIRE.read_or_warn() == "stock" or ts.__version__ != TORCHSERVE_VERSION or not exits.in_worker():
         return False
     readers: dict[socket.socket, Reader] = {}
+    outcome = Outcome()
 
     def retrieve_msg(connection: socket.socket) -> tuple[bytes, Any]:
+        if outcome.device_lost:  # the message that says so was sent
+            exits.leave()
+        answered()
         reader = readers.get(connection)
         if reader is None:
             reader = readers[connection] = Reader(connection)
@@ -180,36 +160,46 @@ def install(respond: Respond) -> bool:
             sys.exit(0)
 
     def predict(_: Any, requests: list[RawRequest]) -> bytes:
-        return respond_or_fail(requests, respond)
+        return respond_or_fail(requests, respond, largest, outcome)
 
-    worker.retrieve_msg = retrieve_msg  # type: ignore[attr-defined]
+    sys.modules["__main__"].retrieve_msg = retrieve_msg  # type: ignore[attr-defined]
     Service.predict = predict
     return True
 
 
-def respond_or_fail(requests: list[RawRequest], respond: Respond) -> bytes:
-    """The message for a batch; an unexpected error fails all of it and is logged.
+@dataclass
+class Outcome:
+    """What answering the last batch has shown: whether this process can use its device no more."""
 
-    The statuses are TorchServe's own, with one difference: it reports every error that mentions CUDA as out of memory.
+    device_lost: bool = False
+
+
+def respond_or_fail(
+    requests: list[RawRequest], respond: Respond, largest: int = LARGEST_MESSAGE, outcome: Outcome | None = None
+) -> bytes:
+    """The message for a batch; an error that nobody foresaw fails all of it with 503 and is logged.
+
+    Args:
+        requests: of the batch.
+        respond: one response per request, in order.
+        largest: bytes of the message.
+        outcome: is told of a lost device.
     """
     try:
-        return encode_responses(requests, respond(requests))
-    except Exception as error:
-        if _is_out_of_memory(error):
-            logger.exception("out of memory")
-            return encode_failure(requests, 507, "Out of resources")
+        responses = respond(requests)
+        message = encode_responses(requests, responses)
+        return message if len(message) <= largest else encode_responses(requests, fitted(message, responses, largest))
+    except DeviceLostError:
+        if outcome is not None:
+            outcome.device_lost = True
+        error = UnavailableError("prediction: the device of this worker failed, another starts; try again")
+    except Exception as unforeseen:
         logger.exception("the handler failed")
-        return encode_failure(requests, 503, "Prediction failed")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, NumPy, or torch on any device could not allocate."""
-    import torch  # here, because the protocol does not need it; a worker has imported it already
-
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    # In torch, the CPU's allocator, Apple's and the CUDA driver have no exception class of their own.
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
+        if out_of_memory(unforeseen):
+            error = OutOfMemoryError("prediction: the worker is out of memory; try again")
+        else:
+            error = UnavailableError("prediction: the worker failed (see its log); try again")
+    return encode_responses(requests, [encode_error(error)] * len(requests))
 
 
 def _command(view: memoryview) -> tuple[bytes, int]:
@@ -299,18 +289,3 @@ def _bytes(view: memoryview, at: int, length: int) -> tuple[bytes, int]:
     if end > len(view):
         raise _IncompleteError(end)
     return bytes(view[at:end]), end
-
-
-def _sized(text: str) -> bytes:
-    data = text.encode()
-    return _INT.pack(len(data)) + data
-
-
-_SUCCESS = _INT.pack(200) + _sized("Prediction success")
-
-
-@lru_cache(maxsize=64)
-def _response_head(content_type: str, status: int, phrase: str) -> bytes:
-    """The bytes from the content type to the headers, which repeat the content type."""
-    header = _INT.pack(1) + _sized("content-type") + _sized(content_type)
-    return _sized(content_type) + _INT.pack(status) + _sized(phrase) + header

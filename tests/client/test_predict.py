@@ -13,13 +13,14 @@ DIGIT = resource("data/digit.png")
 
 
 class Other(BaseHTTPRequestHandler):
-    """Some other server: answers everything with 200 and the bytes given it."""
+    """Some other server: answers everything with the status and the bytes given it."""
 
     answer = b""
+    status = 200
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
+        self.send_response(self.status)
         self.end_headers()
         self.wfile.write(self.answer)
 
@@ -70,3 +71,60 @@ def test_an_address_that_is_none_is_named(url):
 def test_a_server_that_does_not_run_is_asked_after():
     with pytest.raises(ClientError, match=r"connection refused; is the server running\?"):
         predict("http://127.0.0.1:9/", DIGIT)
+
+
+DEAD = "127.0.0.1:9"
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """No proxy but those that the test sets."""
+    for name in (*PROXIES, *map(str.upper, PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", [f"http://{DEAD}", f"socks5://{DEAD}"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_this_machines_own_servers_are_reached_without_a_proxy(environment, other, variable, proxy, host):
+    environment.setenv(variable, proxy)
+    environment.setattr(Other, "answer", b'{"predictions": [{"label": "7", "index": 7, "probability": 1}]}')
+    assert predict(other.replace("127.0.0.1", host), DIGIT)[0]["label"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "reason"),
+    [
+        (f"http://user:secret@{DEAD}", f"through the proxy http://{DEAD}: connection refused"),
+        (f"socks5://{DEAD}", f"through the proxy socks5://{DEAD}: requests cannot use it without PySocks"),
+        ("http://:x", "through the proxy http://:x: "),
+    ],
+)
+def test_a_proxy_that_fails_is_named_with_what_to_do(environment, proxy, reason):
+    environment.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ClientError) as error:
+        predict("http://192.0.2.1:8080/predictions/simplenet", DIGIT, retries=0)
+    assert reason in str(error.value)
+    assert str(error.value).endswith("to go around it: NO_PROXY=192.0.2.1")
+    assert "secret" not in str(error.value)
+
+
+def test_what_a_proxy_says_itself_is_told_apart(environment, other):
+    environment.setenv("http_proxy", other)
+    with pytest.raises(ClientError, match=r"is this a SimpleNet server\?"):
+        predict("http://192.0.2.1:8080/predictions/simplenet", DIGIT)
+    environment.setattr(Other, "status", 403)
+    environment.setattr(Other, "answer", b"<html>denied")
+    with pytest.raises(
+        ClientError, match=rf"403: <html>denied \(through the proxy {other}; to go around it: NO_PROXY="
+    ):
+        predict("http://192.0.2.1:8080/predictions/simplenet", DIGIT)
+
+
+def test_no_proxy_is_respected(environment):
+    environment.setenv("ALL_PROXY", f"http://{DEAD}")
+    environment.setenv("NO_PROXY", "host.invalid")
+    with pytest.raises(ClientError, match=r"no response: there is no host of that name; is the server running\?"):
+        predict("http://host.invalid:8080/predictions/simplenet", DIGIT, retries=0)

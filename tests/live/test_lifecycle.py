@@ -4,8 +4,11 @@ import os
 import re
 import shlex
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -82,19 +85,27 @@ def test_a_signal_during_the_start_leaves_nothing(model_store):
 
 
 def test_a_signal_before_the_start_leaves_no_temporary_folder(tmp_path):
-    command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(free_port())]
-    temp = tmp_path / "temp"
-    temp.mkdir()
+    state = Path(tempfile.mkdtemp(dir=os.environ["XDG_STATE_HOME"]))
+    port = free_port()
+    program = f"""
+import sys
+from pathlib import Path
+from simplenet import paths
+paths.MODEL_STORE = Path({str(tmp_path / "store")!r})  # the default one: only that gets the sample model
+from simplenet.cli.app import main
+main()
+"""
     with subprocess.Popen(
-        [*command, "--model-store", str(tmp_path / "store")],
-        env={**os.environ, "TMPDIR": str(temp)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, "-c", program, "serve", "--port", str(port)],
+        env={**os.environ, "XDG_STATE_HOME": str(state), "TMPDIR": str(state)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert "training the sample model" in process.stdout.readline()
         process.terminate()
         assert process.wait(timeout=COMMAND_TIMEOUT_S) != 0
-    left = {str(path.relative_to(temp)) for path in temp.rglob("*") if path.is_dir()}
-    (root,) = (path for path in temp.iterdir() if path.is_dir())
-    assert left == {root.name, *(f"{root.name}/{name}" for name in (command[-1], f"{command[-1]}/logs"))}
+    left = {str(path.relative_to(state)) for path in state.rglob("*") if path.is_dir()}
+    assert left == {"simplenet", f"simplenet/{port}", f"simplenet/{port}/logs"}
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_a_reader_that_leaves_does_not_stop_the_server(model_store):
@@ -114,6 +125,20 @@ def test_a_taken_port_is_named(server, model_store):
     assert done.returncode == 1
     assert re.search(r"port \d+ \(\w+\): Address already in use; choose another with --port", done.stderr)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_clients_that_vanish_leave_no_line_in_the_log(server):
+    """Each is reset in the middle of its request; TorchServe logs every one as an error."""
+    log = find(server.port).logs / "ts_log.log"
+    before = log.read_text()
+    head = b"POST /predictions/simplenet HTTP/1.1\r\nHost: a\r\nContent-Length: 3136\r\n\r\n"
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(head + bytes(100))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert requests.get(f"{server.url}/ping", timeout=30).ok
+    assert simplenet("predict", "data/digit.png", "--url", server.url).returncode == 0
+    assert log.read_text() == before
 
 
 def test_a_wrong_java_home_is_one_line(model_store, tmp_path):

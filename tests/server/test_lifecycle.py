@@ -104,7 +104,7 @@ def test_a_server_that_died_is_tidied_away_with_the_worker_that_outlived_it(root
             pass
         frontend.kill()
     assert server.process() is None
-    assert lifecycle.stop(9100) is False
+    assert lifecycle.stop(9100) is None
     assert not processes.runs(workers[0])
     assert list((root / "9100").iterdir()) == []
     with pytest.raises(ServerError, match="no server"):
@@ -132,3 +132,28 @@ def test_a_process_that_ends_while_it_is_stopped_is_as_good_as_stopped(root, mon
         assert server.process() is None
         if children[0].is_running():  # nobody's any more: its command line does not name the run directory
             children[0].kill()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbled"])
+def test_a_server_whose_record_cannot_be_read_is_stopped_by_what_its_processes_were_started_with(root, content):
+    folder = root / "9100"
+    (folder / "tmp").mkdir(parents=True)
+    (folder / "server.json").write_bytes(content)
+    frontend_line = ["org.pytorch.serve.ModelServer", "-f", str(folder / "config.properties")]
+    start = [sys.executable, "-c", "input()"]
+    with (
+        subprocess.Popen([*start, *frontend_line], start_new_session=True, stdin=-1) as frontend,
+        subprocess.Popen([*start, f"{folder}/logs/ts_log.log"], start_new_session=True, stdin=-1) as reader,
+    ):
+        assert lifecycle.stop(9100, drain_timeout_s=0) == 0
+        assert frontend.wait(timeout=30) != 0
+        assert reader.poll() is None  # a reader of the logs is nobody's server
+        reader.communicate()
+    assert list(folder.iterdir()) == []
+
+
+def test_an_unreadable_record_without_a_process_is_removed(root):
+    (root / "9100").mkdir()
+    (root / "9100" / "server.json").write_bytes(b"")
+    assert lifecycle.stop(9100) is None
+    assert list((root / "9100").iterdir()) == []

@@ -133,6 +133,37 @@ def test_a_request_size_that_torchserve_cannot_read_is_refused(given):
         plan_memory(GIB, 1, {"max_request_size": given})
 
 
+def test_with_memory_enough_a_response_may_be_as_large_as_configured():
+    plan = plan_memory(24 * GIB, 1, {"max_response_size": str(32 * MIB)})
+    assert (plan.max_response_size, plan.batch_response) == (32 * MIB, 32 * MIB)
+    small = plan_memory(24 * GIB, 1, {"max_response_size": "1000"})
+    assert (small.max_response_size, small.batch_response) == (1000, 32 * MIB)
+    large = plan_memory(24 * GIB, 1, {"max_response_size": str(100 * MIB)})
+    assert (large.max_response_size, large.batch_response) == (100 * MIB, 100 * MIB)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+@pytest.mark.parametrize("offered", [1, 2, 4, 12, 64])
+def test_the_responses_of_all_workers_at_once_fit_into_javas_memory(offered, workers):
+    plan = plan_memory(offered * GIB, workers, {})
+    assert 3 * workers * plan.batch_response < plan.heap
+    assert 2 * workers * plan.batch_response < plan.direct
+    assert 0 < plan.max_response_size <= plan.batch_response
+
+
+def test_the_workers_are_told_how_large_their_responses_may_be():
+    plan = plan_memory(GIB, 2, {})
+    assert plan.environment() == {
+        "SIMPLENET_MAX_RESPONSE": str(plan.max_response_size),
+        "SIMPLENET_MAX_BATCH_RESPONSE": str(plan.batch_response),
+    }
+
+
+def test_a_response_size_that_torchserve_cannot_read_is_refused():
+    with pytest.raises(SettingError, match=r"max_response_size: expected a number of bytes .*, found '32m'; 32 MiB"):
+        plan_memory(GIB, 1, {"max_response_size": "32m"})
+
+
 @pytest.mark.parametrize(
     ("vmargs", "heap", "direct", "budget"),
     [

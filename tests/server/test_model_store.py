@@ -1,6 +1,8 @@
 """Which archives are served, and a request that shows each of them working."""
 
 import json
+import shutil
+from zipfile import ZipFile
 
 import pytest
 from torch import nn
@@ -8,9 +10,16 @@ from torch import nn
 from simplenet.archive import Archive, create_archive, read_archive
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.save import inference_checkpoint
-from simplenet.errors import ServerError
+from simplenet.errors import ArchiveError, ServerError
 from simplenet.model import SimpleNet
-from simplenet.server.model_store import require_writable, sample_request
+from simplenet.paths import MODEL_STORE
+from simplenet.server.model_store import (
+    collect_archives,
+    is_default,
+    require_folder,
+    require_writable,
+    sample_request,
+)
 
 
 def test_the_sample_of_a_model_called_server_leaves_the_servers_record_alone(tmp_path):
@@ -37,3 +46,55 @@ def test_the_sample_of_a_model_of_28_by_28_grey_pixels_is_the_digit(tmp_path, sh
     checkpoint = inference_checkpoint(network, model_config={"input_size": 784}, input_shape=shape)
     archive = Archive(tmp_path / "a.mar", "a", "1.0", None, {}, checkpoint)
     assert sample_request(archive, tmp_path)[0] == content_type
+
+
+def told(archive, store, *, strict=False):
+    """The names of what is served of a store with these, and what was said of the others."""
+    said = []
+    found = collect_archives(
+        store / "run", store, None, None, None if strict else lambda error: said.append(str(error))
+    )
+    return sorted(found), said
+
+
+def test_a_bad_archive_is_named_and_the_good_ones_are_served(tmp_path, sample_archive):
+    shutil.copy(sample_archive, tmp_path)
+    (tmp_path / "junk.mar").write_bytes(b"junk")
+    with ZipFile(tmp_path / "empty.mar", "w"):
+        pass
+    names, said = told(sample_archive, tmp_path)
+    assert names == ["simplenet"]
+    assert [line.partition(": not a model archive")[0] for line in said] == [
+        str(tmp_path / name) for name in ("empty.mar", "junk.mar")
+    ]
+    with pytest.raises(ArchiveError, match=r"empty.mar: not a model archive"):
+        told(sample_archive, tmp_path, strict=True)
+
+
+def test_a_store_with_no_good_archive_is_an_error(tmp_path, sample_archive):
+    (tmp_path / "junk.mar").write_bytes(b"junk")
+    with pytest.raises(ArchiveError, match=r"junk.mar: not a model archive"):
+        told(sample_archive, tmp_path)
+    (tmp_path / "more.mar").write_bytes(b"junk")
+    with pytest.raises(ServerError, match="none of the 2 archives can be served"):
+        told(sample_archive, tmp_path)
+
+
+def test_a_model_store_that_is_not_there_is_an_error_with_what_to_do(tmp_path):
+    (tmp_path / "net.mar").touch()
+    for name, found in (("missing", "none"), ("net.mar", "a file")):
+        with pytest.raises(
+            ServerError, match=rf"{name}: expected a folder of .mar files, found {found}; correct --model"
+        ):
+            require_folder(tmp_path / name)
+    require_folder(tmp_path)
+    require_folder("s3://bucket/store")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.mar"]
+
+
+def test_only_one_model_store_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(MODEL_STORE.parent)
+    assert is_default(MODEL_STORE)
+    assert is_default("model_store")
+    assert not is_default(tmp_path / "model_store")
+    assert not is_default("s3://bucket/model_store")

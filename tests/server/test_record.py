@@ -2,18 +2,23 @@
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
 
 import psutil
 import pytest
 
 from simplenet.errors import ServerError
-from simplenet.server.record import Server, find, write_record
+from simplenet.server.processes import identity
+from simplenet.server.record import Server, find, find_all, write_record
+from simplenet.server.run_dir import run_roots
 
 
 def test_a_record_in_a_folder_of_somebody_else_stops_nothing(root, monkeypatch):
     record = root / "9100" / "server.json"
     record.parent.mkdir()
-    values = {"port": 9100, "pid": os.getpid(), "models": [], "run_dir": str(root)}
+    values = {"port": 9100, "pid": os.getpid(), "models": [], "run_dir": str(root / "9100")}
     values["started"] = psutil.Process().create_time()
     record.write_text(json.dumps(values))
     assert find(9100).process().pid == os.getpid()
@@ -43,3 +48,76 @@ def test_a_record_of_another_version_is_read_as_far_as_it_is_known(root):
 )
 def test_the_workers_are_told_by_model_where_they_differ(numbers, words):
     assert Server(9100, 1, 2.0, tuple(numbers), model_workers=numbers).workers == words
+
+
+def test_a_server_is_known_whatever_became_of_the_clock(root):
+    """The creation time moves when the clock is set: here by a day."""
+    (root / "9100").mkdir()
+    write_record(Server(9100, os.getpid(), 2.0, ("net",), run_dir=root / "9100", identity=identity(os.getpid())))
+    assert find(9100).process().pid == os.getpid()
+    write_record(
+        Server(9100, os.getpid(), psutil.Process().create_time(), ("net",), run_dir=root / "9100", identity="x")
+    )
+    assert find(9100).process() is None  # the pid is another process's by now
+
+
+@pytest.mark.parametrize("name", ["XDG_STATE_HOME", "HOME", "XDG_RUNTIME_DIR", "TMPDIR"])
+def test_a_record_is_found_in_every_folder_that_run_directories_may_be_in(root, monkeypatch, name, tmp_path):
+    (folder,) = (path for path in made_roots(monkeypatch, name, tmp_path))
+    (folder / "9100").mkdir(parents=True)
+    write_record(Server(9100, os.getpid(), 2.0, ("net",), run_dir=folder / "9100", identity=identity(os.getpid())))
+    assert find(9100).run_dir == folder / "9100"
+    assert folder / "9100" in [server.run_dir for server in find_all()[0]]
+
+
+def made_roots(monkeypatch, name, folder):
+    """The root that this variable adds."""
+    before = set(run_roots())
+    monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it remembers TMPDIR
+    return set(run_roots()) - before
+
+
+def test_a_running_server_is_found_when_no_variable_leads_to_it(root, monkeypatch):
+    config = root / "9100" / "config.properties"
+    config.parent.mkdir()
+    command = [sys.executable, "-c", "input()", "org.pytorch.serve.ModelServer", "-f", str(config)]
+    with subprocess.Popen(command, stdin=-1) as frontend:
+        known = identity(frontend.pid)
+        write_record(Server(9100, frontend.pid, 2.0, ("net",), run_dir=root / "9100", identity=known))
+        monkeypatch.delenv("XDG_STATE_HOME")
+        assert root not in run_roots()
+        assert find(9100).pid == frontend.pid
+        assert root / "9100" in [server.run_dir for server in find_all()[0]]
+        frontend.communicate()
+
+
+GARBLED = [
+    b"",
+    b"\0" * 300,
+    b"{",
+    b"[]",
+    b"{}",
+    b'{"port": 9100, "pid": "7", "started": 1, "models": [], "run_dir": "/"}',
+]
+
+
+@pytest.mark.parametrize("content", GARBLED)
+def test_a_record_that_cannot_be_read_is_one_line_with_what_to_do(root, content):
+    (root / "9100").mkdir()
+    (root / "9100" / "server.json").write_bytes(content)
+    with pytest.raises(
+        ServerError, match=r"9100/server.json: expected the record .*: simplenet stop --port 9100$"
+    ) as one:
+        find(9100)
+    assert "\n" not in str(one.value)
+    assert str(one.value) in map(str, find_all()[1])
+
+
+def test_a_record_of_another_run_directory_is_refused(root):
+    """`stop` would end the processes of that one."""
+    (root / "9100").mkdir()
+    values = {"port": 9100, "pid": 1, "started": 2.0, "models": [], "run_dir": "/somewhere/9100"}
+    (root / "9100" / "server.json").write_text(json.dumps(values))
+    with pytest.raises(ServerError, match="found run_dir '/somewhere/9100'"):
+        find(9100)

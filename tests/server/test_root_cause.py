@@ -1,6 +1,6 @@
 import pytest
 
-from simplenet.server.root_cause import load_failed, root_cause
+from simplenet.server.root_cause import failed_models, failure_since, load_failed, log_sizes, root_cause
 
 STAMP = "2026-01-02T03:04:05,678 INFO  W-9000-simplenet_1.0-stdout - "
 
@@ -79,3 +79,42 @@ def test_of_several_models_the_one_that_failed_is_named(tmp_path, worker, models
 )
 def test_a_worker_that_gave_up_is_noticed(tmp_path, files, failed):
     assert load_failed(logs(tmp_path, **files)) is failed
+
+
+@pytest.mark.parametrize("log", ["model_log", "ts_log", "console"])
+@pytest.mark.parametrize(
+    "text", ["java.io.IOException: No space left on device", "OSError: [Errno 122] Disk quota exceeded"]
+)
+def test_a_full_disk_is_noticed_whoever_says_so(tmp_path, log, text):
+    assert load_failed(logs(tmp_path, **{log: [text]}))
+
+
+def test_each_model_that_failed_is_named_with_its_own_cause(tmp_path):
+    def line(model, text):
+        return f"2026-01-02T03:04:05,678 INFO  W-9000-{model}_1.0-stdout - {text}"
+
+    died = "Backend worker process died."
+    lines = [line("net", died), line("other", "UserWarning: fine"), line("net_b", died)]
+    lines += [line("net", "KeyError: 'x'"), line("net_b", "simplenet.errors.HashMismatchError: b: not the ones")]
+    frontend = ["2026-01-02T03:04:06,000 ERROR W-9003-silent_1.0 - Backend worker error"]
+    models = ["net", "net_b", "other", "silent"]
+    assert failed_models(logs(tmp_path, model_log=lines, ts_log=frontend), models) == {
+        "net": "KeyError: 'x'",
+        "net_b": "b: not the ones",
+        "silent": "it left no message",
+    }
+    assert failed_models(tmp_path / "missing", models) == {}
+
+
+def test_the_failure_of_one_version_is_not_that_of_another_or_of_before(tmp_path):
+    before = [STAMP + "Backend worker process died.", STAMP + "RuntimeError: an earlier one"]
+    logs(
+        tmp_path, model_log=before, ts_log=["2026-01-02T03:04:05,678 ERROR W-9000-simplenet_1.0 - Backend worker error"]
+    )
+    sizes = log_sizes(tmp_path)
+    assert failure_since(tmp_path, {}, "simplenet_1.0") == "RuntimeError: an earlier one"
+    assert failure_since(tmp_path, sizes, "simplenet_1.0") is None
+    other = STAMP.replace("simplenet_1.0", "simplenet_2.0")
+    logs(tmp_path, model_log=[*before, other + "Backend worker process died.", other + "ValueError: the new one"])
+    assert failure_since(tmp_path, sizes, "simplenet_1.0") is None
+    assert failure_since(tmp_path, sizes, "simplenet_2.0") == "ValueError: the new one"

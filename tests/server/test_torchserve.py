@@ -1,11 +1,17 @@
 """How TorchServe is started: configuration, command line, environment."""
 
 import logging
+import os
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
 
 import pytest
 
 from simplenet import settings
 from simplenet.errors import ServerError
+from simplenet.paths import resource
 from simplenet.server import torchserve
 
 
@@ -79,3 +85,56 @@ def test_the_workers_learn_where_to_write_and_which_frontend_runs(monkeypatch, t
     environment = torchserve.environment(tmp_path, 1)
     assert environment["SIMPLENET_STATE_DIR"] == str(tmp_path / "state")
     assert environment["SIMPLENET_FRONTEND_IN_USE"] == "fast"
+
+
+STAMP = "2026-11-25T11:10:01,948 ERROR epollEventLoopGroup-3-1 - "
+
+
+@pytest.mark.parametrize(
+    ("text", "dropped"),
+    [
+        ("\nio.netty.channel.unix.Errors$NativeIoException: readAddress(..) failed: Connection reset by peer", True),
+        (
+            "\nio.netty.channel.unix.Errors$NativeIoException: writev(..) failed: Broken pipe\n\tat a.b(C.java:1)\n",
+            True,
+        ),
+        ("\njava.io.IOException: Connection reset by peer\n\tat a.b(C.java:1)\n", True),
+        ("\njava.net.SocketException: Connection reset\n", True),
+        ("\njava.io.IOException: No space left on device\n", False),
+        ("\njava.lang.OutOfMemoryError: Java heap space\n", False),
+        ("Unknown exception\nio.netty.channel.unix.Errors$NativeIoException: Connection reset by peer\n", False),
+    ],
+)
+def test_of_the_frontends_errors_only_that_a_client_left_is_dropped(text, dropped):
+    """A worker's connection that is reset is logged with a message, a client's without one."""
+    gone = ElementTree.parse(resource("config/log4j2.xml")).find("Properties/Property[@name='gone']").text
+    assert (re.sub(gone, "", STAMP + text) == "") is dropped
+
+
+def test_a_path_with_any_letters_arrives_where_it_should(tmp_path):
+    value = "/Ünï 😀/a=b #1: \\"
+    assert torchserve.as_property(value) == r"/\u00dcn\u00ef \ud83d\ude00/a=b #1: \\"
+
+
+@pytest.mark.parametrize("language", ["C", "C.UTF-8", "no_SUCH.UTF-8"])
+def test_java_reads_file_names_as_utf8_whatever_the_locale(language):
+    program = """
+import locale
+from pathlib import Path
+from simplenet.server import torchserve
+environment = torchserve.environment(Path("run"), 1)
+locale.setlocale(locale.LC_ALL, environment["LC_ALL"])
+print(locale.nl_langinfo(locale.CODESET))
+"""
+    environment = {**os.environ, "LC_ALL": language}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "UTF-8\n"
+
+
+def test_an_option_of_java_with_spaces_is_quoted_in_the_vmargs(tmp_path):
+    config = tmp_path / "config.properties"
+    config.write_text("vmargs=-Xmx1g '-Dmine=/a b'\n")
+    assert {"-Xmx1g", "-Dmine=/a b"} <= set(torchserve.command(tmp_path / "java", tmp_path, config, True))
+    config.write_text("vmargs=-Xmx1g '-Dmine=/a b\n")
+    with pytest.raises(ServerError, match=r"config.properties: vmargs: No closing quotation"):
+        torchserve.command(tmp_path / "java", tmp_path, config, True)

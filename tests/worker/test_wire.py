@@ -8,6 +8,7 @@ import threading
 from itertools import cycle
 from pathlib import Path
 
+import orjson
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +17,9 @@ from ts.context import Context, RequestProcessor
 from ts.protocol import otf_message_handler as stock
 
 from simplenet.worker import wire
+from simplenet.worker.failures import DeviceLostError
 from simplenet.worker.messages import RawRequest, Response
+from simplenet.worker.replies import encode_responses
 
 RECORDED = Path(__file__).parent / "recorded" / "torchserve-0.12-batches.bin"
 
@@ -170,6 +173,7 @@ responses = st.lists(
             content_type=st.sampled_from(["application/json", "application/x-npy"]),
             status=st.sampled_from([200, 400, 415]),
             phrase=st.sampled_from(["", "BadRequest"]),
+            headers=st.sampled_from([(), (("Retry-After", "1"),)]),
         ),
     ),
     max_size=6,
@@ -183,43 +187,64 @@ def test_responses_are_written_as_torchserve_writes_them(pairs):
     for index, (_, response) in enumerate(pairs):
         context.set_response_content_type(index, response.content_type)
         context.set_response_status(response.status, response.phrase, index)
+        for name, value in response.headers:
+            context.set_response_header(index, name, value)
     ids = {index: request_id for index, (request_id, _) in enumerate(pairs)}
     expected = stock.create_predict_response(
         [response.body for _, response in pairs], ids, "Prediction success", 200, context=context
     )
     requests = [RawRequest(request_id.encode(), {}, {}) for request_id, _ in pairs]
-    assert wire.encode_responses(requests, [response for _, response in pairs]) == bytes(expected)
+    assert encode_responses(requests, [response for _, response in pairs]) == bytes(expected)
 
 
-@given(st.lists(st.uuids().map(str), max_size=5))
-def test_failures_are_written_as_torchserve_writes_them(ids):
-    expected = stock.create_predict_response(None, dict(enumerate(ids)), "Prediction failed", 503)
-    requests = [RawRequest(request_id.encode(), {}, {}) for request_id in ids]
-    assert wire.encode_failure(requests, 503, "Prediction failed") == bytes(expected)
+REQUESTS = [RawRequest(b"one", {}, {}), RawRequest(b"two", {}, {})]
 
 
-def failure(error: Exception) -> tuple[bytes, list[RawRequest]]:
-    """What is sent for a batch of two whose prediction raises an error."""
-    requests = [RawRequest(b"one", {}, {}), RawRequest(b"two", {}, {})]
+def failure(error: BaseException, outcome: wire.Outcome | None = None) -> list[tuple[int, dict, bytes]]:
+    """Status, headers and body that each request of a batch of two gets whose handler raises an error."""
 
     def broken(_: list[RawRequest]) -> list[Response]:
         raise error
 
-    return wire.respond_or_fail(requests, broken), requests
+    return sent(wire.respond_or_fail(REQUESTS, broken, outcome=outcome))
+
+
+def sent(message: bytes) -> list[tuple[int, dict, bytes]]:
+    """Status, headers and body of every response, as the frontend's ModelResponseDecoder reads them."""
+    at, responses = 0, []
+
+    def number() -> int:
+        nonlocal at
+        at += 4
+        return struct.unpack_from("!i", message, at - 4)[0]
+
+    def text(length: int) -> bytes:
+        nonlocal at
+        at += length
+        return message[at - length : at]
+
+    assert (number(), text(number())) == (200, b"Prediction success")
+    while (length := number()) != -1:
+        text(length)
+        text(number())
+        status, _ = number(), text(number())
+        headers = {text(number()).decode(): text(number()).decode() for _ in range(number())}
+        responses.append((status, headers, text(number())))
+    assert at == len(message)
+    return responses
 
 
 @pytest.mark.parametrize(
     "error",
-    [
-        KeyError("surprise"),
-        RuntimeError("CUDA error: device-side assert triggered"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
-        OSError("surprise: out of memory is only in the name of this file"),
-    ],
+    [KeyError("surprise"), RuntimeError("surprise"), OSError("surprise: out of memory is only the name of a file")],
 )
 def test_what_the_handler_did_not_foresee_fails_its_batch_and_is_logged(error, caplog):
-    message, requests = failure(error)
-    assert message == wire.encode_failure(requests, 503, "Prediction failed")
+    responses = failure(error)
+    assert len(responses) == len(REQUESTS)
+    for status, headers, body in responses:
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert orjson.loads(body)["type"] == "ServiceUnavailable"
+        assert b"surprise" not in body
     assert str(error) in caplog.text
 
 
@@ -241,10 +266,36 @@ def real_allocation_failure() -> Exception:
     ],
     ids=repr,
 )
-def test_running_out_of_memory_fails_its_batch_with_507_and_is_logged(error, caplog):
-    message, requests = failure(error)
-    assert message == wire.encode_failure(requests, 507, "Out of resources")
-    assert "out of memory" in caplog.text
+def test_running_out_of_memory_fails_its_batch_with_503_and_is_logged(error, caplog):
+    for status, headers, body in failure(error):
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert orjson.loads(body)["type"] == "OutOfMemory"
+    assert "Traceback" in caplog.text
+
+
+def test_a_lost_device_fails_its_batch_and_the_worker_knows_it():
+    outcome = wire.Outcome()
+    assert [status for status, _, _ in failure(DeviceLostError("lost"), outcome)] == [503, 503]
+    assert outcome.device_lost
+
+
+def test_responses_that_are_too_large_together_lose_the_largest_until_the_rest_fits():
+    requests = [RawRequest(b"%36d" % number, {}, {}) for number in range(6)]
+    sizes = [100, 5000, 40, 3000, 4000, 2000]
+    responses = [Response(b"x" * size, "application/json") for size in sizes]
+    whole = len(encode_responses(requests, responses))
+    assert len(wire.respond_or_fail(requests, lambda _: responses, whole)) == whole
+    for most in (whole - 1, 9000, 6000, 4000):
+        message = wire.respond_or_fail(requests, lambda _: responses, most)
+        assert len(message) <= most
+        answers = sent(message)
+        kept = [size for size, (status, _, _) in zip(sizes, answers, strict=True) if status == 200]
+        assert kept == [size for size in sizes if size <= max(kept)]
+        for size, (status, headers, body) in zip(sizes, answers, strict=True):
+            assert (status, len(body)) == (200, size) or (status, headers["Retry-After"]) == (503, "1")
+    assert [status for status, _, _ in sent(wire.respond_or_fail(requests, lambda _: responses, whole - 1))].count(
+        503
+    ) == 1
 
 
 def test_the_wire_is_imported_without_torch():

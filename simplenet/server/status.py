@@ -1,0 +1,60 @@
+"""What `simplenet status` says about the servers of this user."""
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from simplenet.errors import ServerError
+from simplenet.server.ready import living_workers
+from simplenet.server.record import Server, find, find_all
+
+
+@dataclass(frozen=True)
+class Status:
+    """One server that was started and not stopped."""
+
+    port: int
+    running: bool  # False: it has died; `simplenet stop` removes what it left
+    pid: int
+    models: dict[str, str]  # name to version
+    workers: int  # that are ready
+    expected_workers: int  # of the models whose workers report; those of very old archives do not
+    since: str  # ISO 8601, UTC
+    url: str
+    logs: str
+
+
+def status_of(server: Server) -> Status:
+    """The status of a server, by its record, its processes and its workers' state files.
+
+    Example:
+        >>> [status_of(server).port for server in find_all()[0]]  # doctest: +SKIP
+        [8080]
+    """
+    expected = sum(number for name, number in server.model_workers.items() if name not in server.silent_models)
+    since = datetime.fromtimestamp(server.started, timezone.utc)
+    return Status(
+        port=server.port,
+        running=server.process() is not None,
+        pid=server.pid,
+        models={name: server.versions.get(name, "") for name in server.models},
+        workers=len(living_workers(server)),
+        expected_workers=expected,
+        since=since.replace(tzinfo=None).isoformat(timespec="seconds"),
+        url=server.url,
+        logs=str(server.logs),
+    )
+
+
+def status_of_port(port: int) -> list[Status]:
+    """The status of the server on the port.
+
+    Raises:
+        ServerError: there is none, or its record cannot be read.
+    """
+    return [status_of(find(port))]
+
+
+def status_of_all() -> tuple[list[Status], list[ServerError]]:
+    """The status of every server of this user, and an error for each record that cannot be read."""
+    servers, errors = find_all()
+    return [status_of(server) for server in servers], errors

@@ -1,0 +1,138 @@
+"""What a client tries again, against a real server that fails as told."""
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from simplenet.client.predict import predict
+from simplenet.errors import ClientError
+from simplenet.paths import resource
+
+DIGIT = resource("data/digit.png")
+ROWS = [{"label": "7", "index": 7, "probability": 1}]
+GOOD = (200, {}, json.dumps({"predictions": ROWS}))
+BUSY = (503, {}, '{"message": "the queue is full"}')
+
+
+class Flaky:
+    """Serves one connection after the other, each as the next of `acts` says: a response, "reset", "close", "hang"."""
+
+    def __init__(self, acts: list[object]) -> None:
+        self.acts, self.times = list(acts), []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/predictions/simplenet"
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        for act in self.acts:
+            try:
+                connection = self.socket.accept()[0]
+            except OSError:  # closed: the test has ended
+                return
+            self.times.append(time.monotonic())
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += connection.recv(1)
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                while length:
+                    length -= len(connection.recv(length))
+                if act == "reset":
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                elif act == "hang":
+                    self.done.wait(60)
+                elif act != "close":
+                    status, headers, body = act
+                    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
+                    lines += [f"{name}: {value}" for name, value in headers.items()]
+                    connection.sendall("\r\n".join([*lines, "", body]).encode())
+
+    def end(self) -> None:
+        self.done.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.thread.join()
+
+
+@pytest.fixture
+def flaky() -> Iterator[object]:
+    servers = []
+
+    def start(*acts: object) -> Flaky:
+        servers.append(Flaky([*acts]))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+@pytest.mark.parametrize("failure", [BUSY, "reset", "close"])
+def test_what_is_safe_to_repeat_is_tried_again(flaky, failure):
+    server = flaky(failure, failure, GOOD)
+    assert predict(server.url, DIGIT) == ROWS
+    assert len(server.times) == 3
+
+
+@pytest.mark.parametrize("status", [400, 413, 429, 500, 502, 504, 507])
+def test_another_status_is_final_even_with_retry_after(flaky, status):
+    server = flaky((status, {"Retry-After": "0"}, '{"message": "no"}'), GOOD)
+    with pytest.raises(ClientError, match=f": {status}: no$"):
+        predict(server.url, DIGIT)
+    assert len(server.times) == 1
+
+
+@pytest.mark.parametrize(("failure", "message"), [(BUSY, "503: the queue is full"), ("close", "closed without")])
+def test_after_the_last_retry_the_failure_is_told(flaky, failure, message):
+    server = flaky(*[failure] * 4)
+    with pytest.raises(ClientError, match=message):
+        predict(server.url, DIGIT, retries=2)
+    assert len(server.times) == 3
+    with pytest.raises(ClientError, match=message):
+        predict(server.url, DIGIT, retries=0)
+    assert len(server.times) == 4
+
+
+def test_the_server_says_how_long_to_wait(flaky):
+    server = flaky((503, {"Retry-After": "1"}, "{}"), GOOD)
+    assert predict(server.url, DIGIT) == ROWS
+    assert server.times[1] - server.times[0] >= 1
+
+
+@pytest.mark.parametrize("failure", [(503, {"Retry-After": "3600"}, '{"message": "full"}'), "hang", "close"])
+def test_all_attempts_together_take_no_longer_than_the_timeout(flaky, failure):
+    acts = ["hang", "hang"] if failure == "hang" else [failure] * 50
+    server = flaky(*acts)
+    begin = time.monotonic()
+    with pytest.raises(ClientError, match=r"503: full|timed out|closed without"):
+        predict(server.url, DIGIT, timeout_s=1, retries=49)
+    assert time.monotonic() - begin < 30  # it would be an hour, or a minute, or many
+    assert len(server.times) < 50
+
+
+def test_a_server_that_comes_back_is_found_again():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    servers = []
+
+    def start() -> None:
+        servers.append(socket.create_server(("127.0.0.1", port)))
+        connection = servers[0].accept()[0]
+        with connection:
+            while b"--\r\n" not in connection.recv(1 << 16):
+                pass
+            connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{GOOD[2]}".encode())
+
+    later = threading.Timer(0.5, start)
+    later.start()
+    assert predict(f"http://127.0.0.1:{port}/predictions/simplenet", DIGIT, retries=20) == ROWS
+    later.join()
+    servers[0].close()

@@ -1,0 +1,89 @@
+"""What deploy refuses before it asks the server anything, and how it registers and waits."""
+
+import os
+
+import psutil
+import pytest
+
+from simplenet.cli.rollout import port_of
+from simplenet.errors import ServerError
+from simplenet.server import deploy, registered, rollback, versions
+from simplenet.server.journal import Journal, read_journal, remove_journal
+from simplenet.server.record import Server, write_record
+from simplenet.server.run_dir import STOPPING
+
+
+@pytest.fixture
+def server(root):
+    """A record of a server that runs: this process."""
+    run_dir = root / "9000"
+    (run_dir / "models").mkdir(parents=True)
+    started = psutil.Process().create_time()
+    server = Server(9000, os.getpid(), started, ("a", "b"), run_dir=run_dir, versions={"a": "1.0", "b": "1.0"})
+    write_record(server)
+    return server
+
+
+def test_a_stock_frontend_is_refused_with_the_remedy(server, sample_archive):
+    with pytest.raises(ServerError, match="management port has no token: start it without SIMPLENET_FRONTEND=stock"):
+        deploy(sample_archive, port=9000)
+    with pytest.raises(ServerError, match="management port has no token"):
+        rollback(port=9000)
+
+
+def test_a_server_that_is_being_stopped_or_has_died_is_refused(server, sample_archive):
+    (server.run_dir / STOPPING).touch()
+    with pytest.raises(ServerError, match="the server on port 9000 is being stopped"):
+        deploy(sample_archive, port=9000)
+    write_record(Server(9000, os.getpid(), 1.0, ("a",), run_dir=server.run_dir))
+    with pytest.raises(ServerError, match="has died; start it again with simplenet serve --port 9000"):
+        versions(port=9000)
+
+
+def test_an_unknown_model_is_named_with_those_that_are_served(server):
+    with pytest.raises(ServerError, match="model: expected one of a, b, found 'c'"):
+        versions("c", port=9000)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8090", "http://localhost:8090/", "http://[::1]:8090"])
+def test_a_url_of_this_machine_selects_the_server_by_its_port(url):
+    assert port_of(url) == 8090
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1", "8090", "http://127.0.0.1", "http://127.0.0.1:x", "http://10.0.0.1:8080"])
+def test_any_other_url_is_refused_in_one_line(url):
+    with pytest.raises(ServerError, match="--url: expected an address"):
+        port_of(url)
+
+
+@pytest.mark.parametrize(
+    ("settings", "classes", "query"),
+    [
+        ({"maxBatchDelay": 1}, ["Model.class"], {}),
+        ({"maxBatchDelay": 20}, ["Model.class"], {"max_batch_delay": 20_000}),  # the frontend counts microseconds
+        ({}, ["Model.class"], {"max_batch_delay": 100_000}),
+        ({"maxBatchDelay": 20}, ["Other.class"], {}),
+    ],
+)
+def test_a_batch_delay_means_milliseconds_whatever_the_frontend_counts(tmp_path, settings, classes, query):
+    for name in classes:
+        file = tmp_path / "frontend" / "org" / "pytorch" / "serve" / "wlm" / name
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert registered._batch_delay(Server(1, 1, 0.0, (), run_dir=tmp_path), settings) == query
+
+
+def test_requests_that_keep_coming_are_not_waited_for_forever():
+    assert not registered.quiet(lambda: 1, patience_s=0.02, apart_s=0.01)
+    counts = iter([0, 1, 0, 1, 0, 1, *[1] * 1000])
+    assert not registered.quiet(lambda: next(counts), patience_s=0.1, apart_s=0.01)
+
+
+def test_the_journal_says_what_was_under_way(tmp_path):
+    assert read_journal(tmp_path) is None
+    journal = Journal("net", "2.0", "1.0", False, False, None, {"live": {}}).write(tmp_path)
+    assert read_journal(tmp_path) == journal
+    assert journal.switched(tmp_path).is_live
+    assert read_journal(tmp_path).is_live
+    remove_journal(tmp_path)
+    assert read_journal(tmp_path) is None

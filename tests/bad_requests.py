@@ -164,6 +164,12 @@ def bad_requests() -> tuple[BadRequest, ...]:
         BadRequest("npy shape", NPY, npy(np.zeros((2, 28, 27))), r"array: expected shape .*found \(2, 28, 27\)"),
         BadRequest("npy no rows", NPY, npy(np.zeros((0, 784))), r"array: expected shape .*found \(0, 784\)"),
         BadRequest("npy scalar", NPY, npy(np.float64(1)), r"array: expected shape .*found \(\)"),
+        BadRequest(
+            "npy True", NPY, npy_header("(True, 784)", bytes(3136)), r"array: expected shape .*found \(True, 784\)"
+        ),
+        BadRequest(
+            "npy header", NPY, npy_header("(1, " + "7" * 9000 + "x)"), "array: expected a .npy .*none: Cannot parse"
+        ),
         BadRequest("npy cut", NPY, npy(inf_row)[:-1], "array: expected 3136 bytes after the header .*found 3135"),
         BadRequest("CSV", "text/csv", b"1,2,3", "Content-Type: expected .*found text/csv", 415),
         BadRequest(

@@ -114,6 +114,19 @@ def _is_bad(message: str) -> bool:
     return "\n" in message or len(message) > LONGEST
 
 
+def keep(body: Body, number: int, folder: Path) -> Path:
+    """Write a request that failed to a file, for `kept`."""
+    file = folder / f"simplenet-fuzz-body-{number}"
+    file.write_bytes(pickle.dumps(body))
+    return file
+
+
+def kept(file: Path) -> Body:
+    """The request in a file that `keep` wrote."""
+    body: Body = pickle.loads(file.read_bytes())
+    return body
+
+
 def work(start: int, count: int, seed: int) -> None:
     """In the subprocess: answer the requests and report on stdout, one line of JSON for each hundred."""
     responders = [responder(predictor) for predictor in predictors()]
@@ -129,9 +142,8 @@ def work(start: int, count: int, seed: int) -> None:
         outcome, failure = attempt(responders[which], body, neighbour, expected[which])
         outcomes[outcome] += 1
         if failure is not None:
-            kept = Path(tempfile.gettempdir()) / f"simplenet-fuzz-body-{number}"
-            kept.write_bytes(pickle.dumps(body))
-            failure = f"{kept}: {body.kind}, {body.content_type!r}, {body.accept!r}: {failure}"
+            file = keep(body, number, Path(tempfile.gettempdir()))
+            failure = f"{file}: {body.kind}, {body.content_type!r}, {body.accept!r}: {failure}"
         if failure is not None or (number - start) % REPORT_EVERY == REPORT_EVERY - 1 or number == start + count - 1:
             line = {"number": number, "outcomes": outcomes, "peak": peak_bytes(), "failure": failure}
             print(json.dumps(line), flush=True)

@@ -264,7 +264,12 @@ def run_command(command: list[str], count: int, start: int = 0) -> Iterator[tupl
 
 
 def show_run(title: str, command: list[str], count: int, start: int) -> int:
-    """Run with a progress bar, print what became of everything, and give the exit code."""
+    """Run a subprocess as `run_command` does, and show it as `show_all` does."""
+    return show_all(title, run_command(command, count, start), count)
+
+
+def show_all(title: str, results: Iterator[tuple[int, Result]], count: int) -> int:
+    """Show a progress bar, print what became of everything, and give the exit code."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -272,14 +277,14 @@ def show_run(title: str, command: list[str], count: int, start: int) -> int:
     result = Result()
     with Progress(console=console) as progress:
         task = progress.add_task(title, total=count)
-        for done, newest in run_command(command, count, start):
+        for done, newest in results:
             progress.update(task, completed=done)
             result = newest
     for outcome, number in result.outcomes.most_common():
         print(f"{number:8d}  {outcome}")
     print(f"{result.peak / 1e6:8.0f}  MB of memory at most")
-    for failure in result.failures[:5]:
-        print(f"\n{failure}")
+    for failure in result.failures[:20]:
+        print(f"\n{failure[:LONGEST]}")
     if result.failures:
         print(f"\n{len(result.failures)} failures; the files are kept")
     return 1 if result.failures else 0

@@ -55,7 +55,8 @@ def _read(data: memoryview, spec: ModelSpec) -> np.ndarray:
     if dtype.kind != "f" and dtype != np.uint8:
         raise RequestError(f"array: expected dtype float16, float32, float64 or uint8, found {str(dtype)[:64]}")
     accepted = ((spec.input_size,), *spec.row_shapes)
-    if dims[1:] not in accepted or dims[0] < 1:
+    whole = all(type(size) is int for size in dims)  # NumPy lets True pass for 1, then fails
+    if not whole or dims[1:] not in accepted or dims[0] < 1:
         expected_dims = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in accepted)
         raise RequestError(f"array: expected shape {expected_dims} with n of at least 1, found {str(dims)[:64]}")
     length = len(data) - stream.tell()

@@ -142,7 +142,7 @@ class Supervisor:
             )  # fmt: skip
         except (requests.RequestException, OSError):
             return False
-        return response.status_code != requests.codes.unavailable
+        return bool(response.status_code != 503)
 
     def _tell(self, reason: str) -> None:
         """Set what /ping says."""

@@ -20,6 +20,7 @@ import requests
 
 from simplenet.errors import ServerError
 from simplenet.server import management
+from simplenet.server.frontend import is_own
 from simplenet.server.lifecycle import SUPERVISOR, stop_server
 from simplenet.server.ready import living_workers
 from simplenet.server.record import Server, find
@@ -145,14 +146,17 @@ class Supervisor:
         return bool(response.status_code != 503)
 
     def _tell(self, reason: str) -> None:
-        """Set what /ping says."""
+        """Set what /ping says; a stock frontend is only asked whether it responds."""
         if not reason:
             self._logs_when_well = log_sizes(self._server.logs)
         if bool(reason) != bool(self._unready):
             self._say(f"not ready: {reason}" if reason else "ready again")
         self._unready = reason
         with suppress(ServerError):
-            management.request(self._server, "PUT", "/health", _PROBE_TIMEOUT_S, reason=reason)
+            if is_own(self._server.run_dir):
+                management.request(self._server, "PUT", "/health", _PROBE_TIMEOUT_S, reason=reason)
+            else:
+                management.request(self._server, "GET", "/models", _PROBE_TIMEOUT_S)
             self._responded = time.monotonic()
 
     def _cause(self) -> str:

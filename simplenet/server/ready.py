@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 
 from simplenet.errors import ServerError
+from simplenet.server import management
 from simplenet.server.disk import require_writable_disk
 from simplenet.server.processes import is_in_group
 from simplenet.server.record import Server
@@ -79,7 +80,7 @@ def _is_ready(server: Server, session: requests.Session) -> bool:
     states = living_workers(server)
     for model, workers in server.model_workers.items():
         if model in server.silent_models:
-            if not _is_described_as_ready(server, model, workers, session):
+            if not _is_described_as_ready(server, model, workers):
                 return False
         elif sum((state.model, state.version) == (model, server.versions[model]) for state in states) < workers:
             return False
@@ -95,11 +96,10 @@ def _responds(server: Server, session: requests.Session) -> bool:
     return True
 
 
-def _is_described_as_ready(server: Server, model: str, workers: int, session: requests.Session) -> bool:
+def _is_described_as_ready(server: Server, model: str, workers: int) -> bool:
     try:
-        response = session.get(f"{server.management_url}/models/{model}/all", timeout=_DESCRIBE_TIMEOUT_S)
-        versions = response.json() if response.ok else []
-    except (requests.RequestException, ValueError):
+        versions = management.request(server, "GET", f"/models/{model}/all", _DESCRIBE_TIMEOUT_S)
+    except ServerError:
         return False
     return bool(versions) and all(
         len(version["workers"]) >= workers and all(w["status"] == "READY" for w in version["workers"])

@@ -51,7 +51,8 @@ import java.util.concurrent.atomic.AtomicLong;
 public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler, Watch.Watched {
     private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
     private static final long STALL_S = Long.getLong("simplenet.body.stall", 30);
-    private static final long TIMEOUT_S = Long.getLong("simplenet.request.timeout", 240);
+    private static final long TIMEOUT_S =
+            Long.getLong("simplenet.body.timeout", Long.getLong("simplenet.request.timeout", 240));
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
     private static final long BROKEN_S = 10; // a connection that broke has its body in the queue for a while longer
     private static final AtomicLong CHARGED = new AtomicLong();
@@ -154,7 +155,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     protected FullHttpMessage beginAggregation(HttpMessage start, ByteBuf content) throws Exception {
-        body.begin(HttpUtil.isTransferEncodingChunked(start) ? 0 : HttpUtil.getContentLength(start, 0L));
+        body.begin(start.decoderResult().isSuccess() ? lengthOf(start) : 0); // a wrong head may have a wrong length
         return super.beginAggregation(start, content);
     }
 
@@ -263,12 +264,17 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
             return false;
         }
-        long size = HttpUtil.isTransferEncodingChunked(start) ? 0 : HttpUtil.getContentLength(start, 0L);
+        long size = lengthOf(start);
         if (size <= SMALL || charge(size)) {
             return true;
         }
         refused = overBudget(start);
         return false;
+    }
+
+    /** What a head says about its body: 0 if that has no length of its own. */
+    private static long lengthOf(HttpMessage start) {
+        return HttpUtil.isTransferEncodingChunked(start) ? 0 : HttpUtil.getContentLength(start, 0L);
     }
 
     private boolean charge(long size) {

@@ -155,7 +155,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     protected FullHttpMessage beginAggregation(HttpMessage start, ByteBuf content) throws Exception {
-        body.begin(start.decoderResult().isSuccess() ? lengthOf(start) : 0); // a wrong head may have a wrong length
+        if (start.decoderResult().isSuccess()) { // otherwise its length may be no number
+            body.begin(lengthOf(start));
+        }
         return super.beginAggregation(start, content);
     }
 
@@ -203,8 +205,11 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     protected void finishAggregation(FullHttpMessage message) throws Exception {
-        String type = message.headers().get(HttpHeaderNames.CONTENT_TYPE, "").toLowerCase(Locale.ROOT);
-        body.moveInto((CompositeByteBuf) message.content(), type.contains("multipart") || type.contains("urlencoded"));
+        if (message.content() instanceof CompositeByteBuf) { // not of a request whose head is wrong
+            String type = message.headers().get(HttpHeaderNames.CONTENT_TYPE, "").toLowerCase(Locale.ROOT);
+            body.moveInto(
+                    (CompositeByteBuf) message.content(), type.contains("multipart") || type.contains("urlencoded"));
+        }
         super.finishAggregation(message);
         if (refused == null) {
             waiting.add(arriving);

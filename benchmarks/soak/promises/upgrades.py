@@ -11,7 +11,7 @@ from benchmarks.soak.traffic import Traffic
 from benchmarks.soak.verdict import Line
 
 CHANGES, CLIENTS, SLOW_CLIENTS, WORKERS = 50, 30, 2, 2
-BROKEN_AT = (10, 30)  # changes before which a broken archive is deployed
+BROKEN_AT = (0.2, 0.6)  # of the changes, before which a broken archive is deployed
 BOUND_S = 1200.0
 
 
@@ -38,7 +38,7 @@ def run(stage: Stage) -> Shown:
         changes = 0
         while changes < most and time.monotonic() - tally.start < BOUND_S and len(errors) < 3:
             stage.advance(changes / most, f"{changes} changes, {tally.outcomes[LOST]} failed")
-            if changes in BROKEN_AT:
+            if len(refused) < sum(changes >= share * most for share in BROKEN_AT):
                 refused.append(deployments.deploy_broken())
             error = deployments.next_change()
             errors += [error] if error else []
@@ -50,7 +50,10 @@ def run(stage: Stage) -> Shown:
             Line(f"{changes} of {most} deployments and rollbacks: {(errors or ['none failed'])[0]}", changes == most),
             Line(f"{failed} of {tally.recorded:,} requests failed without a retry (0)", failed == 0),
             Line(f"wrong, or from a version that was not live: {wrong} (0)", wrong == 0),
-            Line(f"broken archives that were refused: {refused.count('')} of {len(refused)}", not any(refused)),
+            Line(
+                f"broken archives that were refused: {refused.count('')} of {len(refused)}",
+                bool(refused) and not any(refused),
+            ),
         ],
         {
             "changes": changes, "errors": errors, "requests": tally.recorded, "statuses": dict(tally.statuses),

@@ -114,7 +114,7 @@ def class_path(home: Path, run_dir: Path, least_delay: bool) -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.replace(change.old, change.new))
     own = run_dir / "frontend" / PACKAGE
-    own.mkdir(parents=True)
+    own.mkdir(parents=True, exist_ok=True)
     for file in _OWN_CLASSES.glob("*.class"):
         shutil.copyfile(file, own / file.name)
     return f"{run_dir / 'frontend'}{os.pathsep}{jars}"

@@ -20,6 +20,7 @@ import requests
 
 from simplenet.errors import ServerError
 from simplenet.server import management
+from simplenet.server.frontend import is_own
 from simplenet.server.lifecycle import SUPERVISOR, stop_server
 from simplenet.server.ready import living_workers
 from simplenet.server.record import Server, find
@@ -99,9 +100,11 @@ class Supervisor:
         workers = {state.pid: state.version for state in states if state.model == model.name}
         self._say_changes(model, workers)
         model.workers = workers
-        if workers or model.name in self._server.silent_models:
+        live = self._server.versions.get(model.name)
+        working = [pid for pid, version in workers.items() if version == live]
+        if working or model.name in self._server.silent_models:
             model.alive = time.monotonic()
-            model.progress = max(model.progress, self._last_batch(workers))
+            model.progress = max(model.progress, self._last_batch(working))
             if self._answers(model.name):
                 model.progress = time.monotonic()
         without, idle = time.monotonic() - model.alive, time.monotonic() - model.progress
@@ -110,7 +113,7 @@ class Supervisor:
             raise ServerError(f"{model.name}: no worker for {without:.0f} s: {self._cause()}")
         if idle > limit + self._server.response_timeout_s:  # by then TorchServe has replaced a worker that is stuck
             raise ServerError(f"{model.name}: no prediction for {idle:.0f} s: {self._cause()}")
-        if without > 0 and not workers:
+        if without > 0 and not working:
             return f"{model.name}: no worker"
         return f"{model.name}: no prediction for {idle:.0f} s" if idle > self._slow_s else ""
 
@@ -129,7 +132,7 @@ class Supervisor:
         return time.monotonic() - max(0.0, time.time() - touched)
 
     def _answers(self, model: str) -> bool:
-        """Whether one real prediction is answered; that a worker refuses it is an answer too."""
+        """Whether a worker responds to one real request, whatever it says."""
         if model not in self._server.samples:
             return True
         content_type, file = self._server.samples[model]
@@ -140,17 +143,20 @@ class Supervisor:
             )  # fmt: skip
         except (requests.RequestException, OSError):
             return False
-        return response.status_code < 500
+        return bool(response.status_code != 503)
 
     def _tell(self, reason: str) -> None:
-        """Set what /ping says."""
+        """Set what /ping says; a stock frontend is only asked whether it responds."""
         if not reason:
             self._logs_when_well = log_sizes(self._server.logs)
         if bool(reason) != bool(self._unready):
             self._say(f"not ready: {reason}" if reason else "ready again")
         self._unready = reason
         with suppress(ServerError):
-            management.request(self._server, "PUT", "/health", _PROBE_TIMEOUT_S, reason=reason)
+            if is_own(self._server.run_dir):
+                management.request(self._server, "PUT", "/health", _PROBE_TIMEOUT_S, reason=reason)
+            else:
+                management.request(self._server, "GET", "/models", _PROBE_TIMEOUT_S)
             self._responded = time.monotonic()
 
     def _cause(self) -> str:

@@ -18,6 +18,7 @@ from support import COMMAND_TIMEOUT_S, free_port, processes_of, simplenet, worke
 
 from simplenet import create_archive
 from simplenet.server import find, living_workers
+from simplenet.server.management import request
 
 
 def wait_for(condition, timeout_s: float = COMMAND_TIMEOUT_S):
@@ -136,8 +137,8 @@ def test_clients_that_vanish_leave_no_line_in_the_log(server):
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(head + bytes(100))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    assert requests.get(f"{server.url}/ping", timeout=30).ok
-    assert simplenet("predict", "data/digit.png", "--url", server.url).returncode == 0
+    digit = (Path(__file__).parents[2] / "data" / "digit.png").read_bytes()
+    assert requests.post(server.predictions, data=digit, headers={"Content-Type": "image/png"}, timeout=30).ok
     assert log.read_text() == before
 
 
@@ -163,7 +164,7 @@ def test_stopping_where_nothing_runs_is_one_line():
 
 def test_the_latency_profile_replaces_the_archives_own(start_server, model_store):
     running = start_server("--model-store", model_store, "--profile", "latency")
-    (version,) = requests.get(f"{running.management}/models/simplenet", timeout=10).json()
+    (version,) = request(find(running.port), "GET", "/models/simplenet")
     assert version["batchSize"] == 1
     assert simplenet("predict", "data/digit.png", "--url", running.url).returncode == 0
 
@@ -208,8 +209,10 @@ def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(trained_ch
 def test_an_archive_from_before_the_state_files_is_served_too(start_server, trained_checkpoint, tmp_path):
     edits = {
         "simplenet_handler.py": [
-            (b"import state, wire", b"import wire"),
-            (b"state.announce(context, self.predictor, wire.install(self.respond))", b"wire.install(self.respond)"),
+            (b"import exits, state, wire", b"import exits, wire"),
+            (b", state.progress.touch)", b")"),
+            (b"        state.announce(context, self.predictor, wire_is_fast)\n", b""),
+            (b"        state.progress.touch()\n", b""),
         ]
     }
     store = edited_archive(trained_checkpoint, tmp_path, edits, without=["simplenet/worker/state.py"])

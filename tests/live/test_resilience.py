@@ -183,11 +183,8 @@ def test_ping_says_that_the_only_worker_is_frozen_and_that_it_is_back(impatient)
     (pid,) = worker_pids(impatient.port)
     try:
         os.kill(pid, signal.SIGSTOP)
-        answer = until(
-            lambda: a if (a := requests.get(f"{impatient.url}/ping", timeout=10)).status_code != 200 else None
-        )
-        assert answer.status_code == 503
-        assert answer.json()["message"].startswith("not ready: simplenet: no prediction for ")
+        until(lambda: ping(impatient).status_code == 503)
+        assert ping(impatient).json()["message"].startswith("not ready: simplenet: no prediction for ")
     finally:
         os.kill(pid, signal.SIGCONT)
     until(lambda: ping(impatient).status_code == 200)

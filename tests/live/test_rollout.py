@@ -19,6 +19,9 @@ from simplenet import SimpleNet, create_archive, save_for_inference
 from simplenet.archive.profile import with_profile
 from simplenet.errors import SimpleNetError
 from simplenet.server import deploy, find, rollback, versions
+from simplenet.server.deployed import read_state, to_plain
+from simplenet.server.journal import Journal
+from simplenet.server.record import write_record
 from simplenet.server.registered import versions_of
 
 ROW = b"\0" * 4 * 784
@@ -173,7 +176,9 @@ def test_the_commands_say_what_they_do_and_a_restart_serves_what_was_deployed(st
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_deployment_that_is_killed_is_undone_by_the_next_and_only_one_runs_at_a_time(start_server, archives, store):
+def test_a_deployment_that_is_killed_is_undone_or_finished_by_the_next_and_only_one_runs_at_a_time(
+    start_server, archives, store
+):
     server = start_server("--model-store", store)
     record = find(server.port)
     command = [str(Path(sys.executable).with_name("simplenet")), "deploy", str(archives["2.0"])]
@@ -188,10 +193,20 @@ def test_a_deployment_that_is_killed_is_undone_by_the_next_and_only_one_runs_at_
         first.kill()
     assert version_at(server.predictions) == "1.0"
     lines: list[str] = []
-    deploy(archives["2.0"], port=server.port, say=lines.append)
+    deploy(archives["2.0"], port=server.port, keep=True, say=lines.append)
     assert lines[0] == "simplenet 2.0: undoing the deployment that was interrupted"
     assert version_at(server.predictions) == "2.0"
+
+    # What a deployment leaves that is killed just after the new version became the default.
+    after = to_plain(read_state(store)["simplenet"], store)
+    Journal("simplenet", "2.0", "1.0", keep=False, was_registered=False, before=None, after=after).write(record.run_dir)
+    write_record(record)
+    lines.clear()
+    deploy(archives["2.0"], port=server.port, say=lines.append)
+    assert lines[0] == "simplenet 2.0: finishing the deployment that was interrupted"
+    assert lines[-1] == "simplenet 2.0 is already live"
     assert versions_of(record, "simplenet") == ["2.0"]
+    assert find(server.port).versions == {"simplenet": "2.0"}
 
 
 def test_a_new_model_is_added_where_nothing_can_be_kept_and_a_version_means_one_archive(

@@ -43,10 +43,15 @@ final class Body {
         size += count;
     }
 
-    /** The body becomes the only component of `content`, in an array that has no byte more: TorchServe takes all of it. */
-    void moveInto(CompositeByteBuf content) {
+    /**
+     * The body becomes the only component of `content`. TorchServe takes the whole array of a buffer that shows one: this
+     * one has no byte more. But the fields of a form are slices of it, each of which would be taken for all of it: a form
+     * shows no array, and TorchServe copies each field.
+     */
+    void moveInto(CompositeByteBuf content, boolean isForm) {
         if (size > 0) {
-            content.addComponent(true, Unpooled.wrappedBuffer(bytes.length == size ? bytes : Arrays.copyOf(bytes, size)));
+            ByteBuf whole = Unpooled.wrappedBuffer(bytes.length == size ? bytes : Arrays.copyOf(bytes, size));
+            content.addComponent(true, isForm ? whole.asReadOnly() : whole);
         }
         clear();
     }

@@ -27,6 +27,7 @@ import io.netty.handler.codec.http.LastHttpContent;
 import java.net.SocketAddress;
 import java.util.ArrayDeque;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -201,7 +202,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     protected void finishAggregation(FullHttpMessage message) throws Exception {
-        body.moveInto((CompositeByteBuf) message.content());
+        String type = message.headers().get(HttpHeaderNames.CONTENT_TYPE, "").toLowerCase(Locale.ROOT);
+        body.moveInto((CompositeByteBuf) message.content(), type.contains("multipart") || type.contains("urlencoded"));
         super.finishAggregation(message);
         if (refused == null) {
             waiting.add(arriving);

@@ -32,37 +32,40 @@ def run(stage: Stage) -> Shown:
         sent = crowd.join()
         left = [process.pid for process in members if _runs(process)]
     before, after = split(sent)
-    unanswered = sum(one.status == CUT for one in before)
-    later = Counter(one.status for one in after)
+    facts = {
+        "clients": clients,
+        "before": dict(Counter(one.status for one in before)),
+        "later": dict(Counter(one.status for one in after)),
+        "stop_s": round(seconds, 2),
+        "output": (done.stdout + done.stderr).strip(),
+    }
+    return Shown([*_of_requests(before, after), *_of_processes(seconds, done.returncode, left)], facts)
+
+
+def _of_requests(before: list[Sent], after: list[Sent]) -> list[Line]:
+    unanswered, later = sum(one.status == CUT for one in before), Counter(one.status for one in after)
     strange = {status: number for status, number in later.items() if status not in (200, 503, CUT)}
     cut = [one.at - after[0].at for one in after if one.status == CUT]
-    return Shown(
-        [
-            Line(
-                f"sent before the server began to refuse: {len(before):,} requests, {unanswered} of them without an "
-                "answer (0)",
-                bool(before) and unanswered == 0 and all(one.status in (200, CUT) for one in before),
-            ),
-            Line(f"sent later: {later[200]} got 200, {later[503]} got 503, others: {strange or 'none'}", not strange),
-            Line(
-                f"cut off at the very end: {len(cut)}"
-                + (f", {min(cut):.2f} to {max(cut):.2f} s after the first refusal" if cut else ""),
-                None,
-            ),
-            Line(
-                f"stop took {seconds:.1f} s with status {done.returncode} (at most {DRAIN_TIMEOUT_S:g} s and a bit)",
-                done.returncode == 0 and seconds < DRAIN_TIMEOUT_S + 10,
-            ),
-            Line(f"processes left behind: {left or 'none'}", not left),
-        ],
-        {
-            "clients": clients,
-            "before": dict(Counter(one.status for one in before)),
-            "later": dict(later),
-            "stop_s": round(seconds, 2),
-            "output": (done.stdout + done.stderr).strip(),
-        },
-    )
+    when = f", {min(cut):.2f} to {max(cut):.2f} s after the first refusal" if cut else ""
+    return [
+        Line(
+            f"sent before the server began to refuse: {len(before):,} requests, {unanswered} of them without an "
+            "answer (0)",
+            bool(before) and unanswered == 0 and all(one.status in (200, CUT) for one in before),
+        ),
+        Line(f"sent later: {later[200]} got 200, {later[503]} got 503, others: {strange or 'none'}", not strange),
+        Line(f"cut off at the very end: {len(cut)}{when}", None),
+    ]
+
+
+def _of_processes(seconds: float, code: int, left: list[int]) -> list[Line]:
+    return [
+        Line(
+            f"stop took {seconds:.1f} s with status {code} (at most {DRAIN_TIMEOUT_S:g} s and a bit)",
+            code == 0 and seconds < DRAIN_TIMEOUT_S + 10,
+        ),
+        Line(f"processes left behind: {left or 'none'}", not left),
+    ]
 
 
 def split(sent: list[Sent]) -> tuple[list[Sent], list[Sent]]:

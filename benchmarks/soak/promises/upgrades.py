@@ -5,6 +5,7 @@ import time
 
 from benchmarks.soak.collection import Request
 from benchmarks.soak.deployments import Deployments
+from benchmarks.soak.server import Running
 from benchmarks.soak.stage import Shown, Stage
 from benchmarks.soak.tally import LOST, WRONG, Tally
 from benchmarks.soak.traffic import Traffic
@@ -22,19 +23,8 @@ def run(stage: Stage) -> Shown:
         deployments = Deployments(running, stage.networks.archives, stage.folder)
         if not deployments.can_deploy:
             return Shown([Line("this simplenet has no verbs deploy and rollback", False)], {})
-        small = stage.requests.small()
         tally = Tally(time.monotonic())
-
-        def quick(chance: random.Random) -> Request:
-            return chance.choice(small)
-
-        def slow(_: random.Random) -> Request:
-            return stage.requests.slow
-
-        crowds = [
-            Traffic(running.port, CLIENTS, quick, tally, deployments.versions, attempts=1, pause_s=0.02).start(),
-            Traffic(running.port, SLOW_CLIENTS, slow, tally, deployments.versions, attempts=1, pause_s=2.0).start(),
-        ]
+        crowds = _crowds(stage, running, tally, deployments)
         changes = 0
         while changes < most and time.monotonic() - tally.start < BOUND_S and len(errors) < 3:
             stage.advance(changes / most, f"{changes} changes, {tally.outcomes[LOST]} failed")
@@ -61,3 +51,19 @@ def run(stage: Stage) -> Shown:
             "seconds": round(time.monotonic() - tally.start, 1),
         },
     )  # fmt: skip
+
+
+def _crowds(stage: Stage, running: Running, tally: Tally, deployments: Deployments) -> list[Traffic]:
+    """Clients of small requests, and clients of slow ones."""
+    small = stage.requests.small()
+
+    def quick(chance: random.Random) -> Request:
+        return chance.choice(small)
+
+    def slow(_: random.Random) -> Request:
+        return stage.requests.slow
+
+    return [
+        Traffic(running.port, CLIENTS, quick, tally, deployments.versions, attempts=1, pause_s=0.02).start(),
+        Traffic(running.port, SLOW_CLIENTS, slow, tally, deployments.versions, attempts=1, pause_s=2.0).start(),
+    ]

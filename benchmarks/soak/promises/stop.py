@@ -1,5 +1,6 @@
 """A stop: what was accepted before it is answered, what comes later gets 503, and nothing is left behind."""
 
+import math
 import time
 from collections import Counter
 from contextlib import suppress
@@ -71,19 +72,16 @@ def _of_processes(seconds: float, code: int, left: list[int]) -> list[Line]:
 def split(sent: list[Sent]) -> tuple[list[Sent], list[Sent]]:
     """The requests that were sent before the server began to refuse, and those that were sent later.
 
-    It begins with the first answer that is not 200, or the first connection that ends. A request counts as sent before
-    if it left more than a millisecond earlier: one that was on its way may have met either.
+    It begins when the earliest request that was refused was sent, or when the first connection ended with a request in
+    flight.
 
     Example:
         >>> before, after = split([Sent(0.0, 1.0, 200), Sent(1.0, 3.5, 200), Sent(2.0, 3.0, 503), Sent(3.2, 4.0, CUT)])
         >>> [one.at for one in before], [one.at for one in after]
         ([0.0, 1.0], [2.0, 3.2])
     """
-    refused = [one for one in sent if one.status != 200]
-    if not refused:
-        return sent, []
-    first = min(refused, key=lambda one: one.ended)
-    limit = first.ended if first.status == CUT else first.at
+    limits = [one.ended if one.status == CUT else one.at for one in sent if one.status != 200]
+    limit = min(limits, default=math.inf)
     return [one for one in sent if one.at < limit], [one for one in sent if one.at >= limit]
 
 

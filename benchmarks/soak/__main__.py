@@ -80,8 +80,4 @@ def _command() -> str:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except KeyboardInterrupt:
-        console.print("interrupted: the server was stopped, nothing was written")
-        sys.exit(130)
+    typer.run(main)

@@ -24,15 +24,24 @@ def connect(port: int) -> socket.socket | None:
 
 
 def stall(port: int, clients: int, hold_s: float, ended: Event) -> list[socket.socket]:
-    """Announce a large body from each client and send little of it; after `hold_s` they leave without a word."""
+    """Announce a large body from each client and do not send all of it; after `hold_s` they leave without a word.
+
+    Most send 16 bytes, some 64 KiB, and every tenth all but the last byte.
+    """
     connections = [connection for _ in range(clients) if (connection := connect(port))]
     for number, connection in enumerate(connections):
         with suppress(OSError):
-            connection.sendall(head(UPLOAD) + bytes(16 if number % 4 else 65_536))
+            connection.sendall(head(UPLOAD) + bytes(_uploaded(number)))
     ended.wait(hold_s)
     for connection in connections:
         reset(connection)
     return connections
+
+
+def _uploaded(number: int) -> int:
+    if number % 10 == 5:
+        return UPLOAD - 1
+    return 65_536 if number % 4 == 0 else 16
 
 
 def drip(port: int, request: Request, clients: int, seconds: float, ended: Event) -> None:

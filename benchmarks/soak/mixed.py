@@ -44,11 +44,15 @@ def _soaked(
     clients = traffic.Traffic(
         running.port, CLIENTS, requests.chosen, tally, deployments.versions, seed=seed, pause_s=0.002
     ).start()
-    while (now := time.monotonic() - tally.start) < 60 * minutes:
-        advance(now, ", ".join(f"{outcome} {number:,}" for outcome, number in tally.outcomes.most_common(3)))
-        time.sleep(0.5)
-        if running.process.poll() is not None:
-            break
+    try:
+        while (now := time.monotonic() - tally.start) < 60 * minutes:
+            advance(now, ", ".join(f"{outcome} {number:,}" for outcome, number in tally.outcomes.most_common(3)))
+            time.sleep(0.5)
+            if running.process.poll() is not None:
+                break
+    finally:  # also on Ctrl-C: nothing new begins, what is frozen thaws
+        clients.ended.set()
+        chaos.ended.set()
     advance(60 * minutes, "the last answers")
     unanswered = clients.end()
     events = chaos.end()

@@ -12,7 +12,7 @@ OK, REFUSED = "ok", "refused as it should be"
 AFTER_503, AFTER_BREAK = "503, then ok", "connection broken, then ok"
 LOST, WRONG = "LOST", "WRONG"
 OUTCOMES = (OK, REFUSED, AFTER_503, AFTER_BREAK, LOST, WRONG)
-EXAMPLES = 20  # of what was lost or wrong, kept for the report
+EXAMPLES, OF_A_KIND = 30, 2  # of what was lost or wrong, kept for the report
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Tally:
         self.statuses: Counter[int] = Counter()  # of the last answers; 0 where there was none
         self.rows = 0
         self.examples: list[str] = []
+        self._kinds: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def record(self, exchange: Exchange, outcome: str, why: str = "") -> None:
@@ -46,7 +47,9 @@ class Tally:
             self.met.update(exchange.met)
             self.statuses[exchange.answer.status if exchange.answer else 0] += 1
             if outcome in (LOST, WRONG):
-                if len(self.examples) < EXAMPLES:
+                kind = f"{exchange.request.name} {why[:60]}"
+                self._kinds[kind] += 1
+                if self._kinds[kind] <= OF_A_KIND and len(self.examples) < EXAMPLES:
                     self.examples.append(f"{exchange.ended - self.start:.1f} s: {exchange.request.name}: {why}")
             elif exchange.answer is not None and exchange.answer.status == 200:
                 self.rows += exchange.request.rows

@@ -186,6 +186,8 @@ def test_a_stop_splits_requests_at_the_first_refusal() -> None:
     answered, refused, cut = Sent(1.0, 3.5, 200), Sent(2.0, 3.0, 503), Sent(3.2, 4.0, CUT)
     assert split([answered, refused, cut]) == ([answered], [refused, cut])
     assert split([answered]) == ([answered], [])
+    crossed = Sent(1.5, 3.1, 503)  # refused a little later than one that was sent after it
+    assert split([answered, crossed, refused]) == ([answered], [crossed, refused])
 
 
 def test_connections_that_are_cut_in_flight_count_as_before_the_stop() -> None:

@@ -17,6 +17,7 @@ import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 
 /**
  * Between netty's aggregator and TorchServe on a connection to the port of predictions.
@@ -30,6 +31,12 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     private static final long LONGEST_S = Long.getLong("simplenet.request.timeout", 240);
 
     private static final int LARGEST_OWN_ERROR = 4096; // bytes; TorchServe's errors have a few hundred
+    /** What TorchServe raises, and answers 500, for a form or a path that it cannot parse. */
+    private static final List<String> UNREADABLE = List.of(
+            "\"type\": \"StringIndexOutOfBoundsException\"",
+            "\"type\": \"ArrayIndexOutOfBoundsException\"",
+            "\"type\": \"ErrorDataDecoderException\"");
+
     private final ChannelFutureListener written = this::answered;
     private ChannelHandlerContext context;
     private volatile int open; // requests whose response is not written yet; only the event loop changes it
@@ -116,10 +123,10 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
 
     /** An error of TorchServe itself with the status and words of ours; one of a worker as it is. */
     private FullHttpResponse corrected(FullHttpResponse response) {
-        String message = retryable(response);
-        FullHttpResponse corrected = response;
-        if (message != null) {
-            corrected = Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, message);
+        FullHttpResponse corrected = inOurWords(response);
+        if (corrected == null) {
+            corrected = response;
+        } else {
             response.headers().remove(HttpHeaderNames.CONTENT_LENGTH);
             response.headers().remove(HttpHeaderNames.CONTENT_TYPE);
             corrected.headers().add(response.headers()); // among them the id of the request
@@ -135,14 +142,23 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         return corrected;
     }
 
-    /** What happened, if this is an error of TorchServe after which a client may try again; else null. */
-    private static String retryable(FullHttpResponse response) {
+    /** What an error of TorchServe itself should have said; null for one of a worker, or one that is right. */
+    private static FullHttpResponse inOurWords(FullHttpResponse response) {
         int code = response.status().code();
-        int size = response.content().readableBytes();
-        if (code < 500 || size > LARGEST_OWN_ERROR) {
+        if (code < 500 || response.content().readableBytes() > LARGEST_OWN_ERROR) {
             return null;
         }
         String body = response.content().toString(StandardCharsets.UTF_8);
+        if (UNREADABLE.stream().anyMatch(body::contains)) {
+            return Answers.error(
+                    HttpResponseStatus.BAD_REQUEST, "request: expected a form and a path as HTTP has them, found others");
+        }
+        String message = retryable(code, body);
+        return message == null ? null : Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, message);
+    }
+
+    /** What happened, if this is an error of TorchServe after which a client may try again; else null. */
+    private static String retryable(int code, String body) {
         if (body.contains("\"type\": \"ServiceUnavailableException\"")) {
             return "queue: it is full; try again";
         }
@@ -155,7 +171,6 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         if (body.contains("Worker scaled down.")) {
             return "the worker that held the request was stopped; try again";
         }
-        return code == 503 ? JsonParser.parseString(body).getAsJsonObject().get("message").getAsString()
-                : null;
+        return code == 503 ? JsonParser.parseString(body).getAsJsonObject().get("message").getAsString() : null;
     }
 }

@@ -270,7 +270,6 @@ def test_a_server_whose_workers_cannot_come_back_ends_with_the_cause(attached, s
     ("target", "content_type"),
     [
         ("/predictions/simplenet", "multipart/form-data; boundary="),
-        ("/predictions/simplenet", "application/x-www-form-urlencoded"),
         ("*", "application/json"),
     ],
 )

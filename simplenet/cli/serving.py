@@ -1,7 +1,7 @@
 """The verbs of a running server: serve, stop, status, predict."""
 
 import shlex
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -187,11 +187,16 @@ def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
 
     try:
         _announce(server, samples)  # inside the try: a caller that reads "ready" may send a signal at once
-        Supervisor(server, lambda line: typer.echo(line, err=True)).run()
+        Supervisor(server, _say).run()
     except KeyboardInterrupt:
         typer.echo("stopping: finishing what was accepted (once more to stop at once)")
         typer.echo("stopped" + _cut_off(drain(server, server.drain_timeout_s)))
     raise typer.Exit
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody reads it any more, or the disk is full: no reason to stop
+        typer.echo(line, err=True)
 
 
 def _cut_off(requests: int) -> str:

@@ -44,16 +44,15 @@ def request(server: Server, method: str, path: str, timeout_s: float = TIMEOUT_S
     Raises:
         ServerError: no response, or another status than 2xx; the message is the server's.
     """
-    token = server.run_dir / TOKEN
-    headers = {"Authorization": f"Bearer {token.read_text()}"} if token.is_file() else {}
     try:
+        headers = {"Authorization": f"Bearer {(server.run_dir / TOKEN).read_text()}"}
         with requests.Session() as session:
             session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
             response = session.request(
                 method, server.management_url + path, params=query, headers=headers, timeout=timeout_s
             )
             body = response.json()
-    except (requests.RequestException, ValueError) as error:
+    except (OSError, ValueError) as error:  # those of requests are OSErrors
         raise ServerError(f"{server.management_url}: no response: {type(error).__name__}; is it running?") from error
     if not response.ok:
         message = body.get("message") if isinstance(body, dict) else None

@@ -81,6 +81,7 @@ class MemoryPlan:
             f"-Xmx{self.heap // MIB}m",
             f"-XX:MaxDirectMemorySize={self.direct // MIB}m",
             f"-Dsimplenet.body.budget={self.budget}",
+            f"-Dsimplenet.response.budget={max(self.direct // 2, self.max_response_size)}",
         ]
 
     def environment(self) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Server:
     @property
     def is_stopping(self) -> bool:
         """Whether somebody has asked the server to stop: its end is no failure."""
-        return not (self.run_dir / RECORD).is_file() or (self.run_dir / STOPPING).exists()
+        return (self.run_dir / STOPPING).exists()
 
     @property
     def states(self) -> Path:

@@ -218,6 +218,19 @@ def test_a_content_length_that_is_no_number_is_400(tiny, length, expect):
         assert status(connection) == 400
 
 
+def test_a_chunk_that_is_broken_is_400_and_no_body_that_ended(tiny):
+    with connect(tiny) as connection:
+        connection.sendall(head_of("Transfer-Encoding: chunked") + chunks(SMALL)[:-5] + b"ZZ\r\n")
+        assert status(connection) == 400
+
+
+@pytest.mark.parametrize("expect", [(), ("Expect: 100-continue",)])
+def test_a_negative_content_length_is_400(tiny, expect):
+    with connect(tiny) as connection:
+        connection.sendall(head_of("Content-Length: -5", *expect))
+        assert status(connection) == 400
+
+
 def test_a_refused_expectation_ends_the_connection_if_its_client_wants_that(tiny):
     with full(tiny, MIDDLING), connect(tiny) as connection:
         connection.sendall(head(MIDDLING, "Expect: 100-continue", "Connection: close"))

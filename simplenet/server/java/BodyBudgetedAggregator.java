@@ -54,7 +54,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     private static final long TIMEOUT_S =
             Long.getLong("simplenet.body.timeout", Long.getLong("simplenet.request.timeout", 240));
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
-    private static final long BROKEN_S = 10; // a connection that broke has its body in the queue for a while longer
+    // A connection that broke has its body in the queue for a while longer.
+    private static final long BROKEN_S = 5 + Long.getLong("simplenet.queue.wait.ms", 10_000) / 1000;
     private static final AtomicLong CHARGED = new AtomicLong();
 
     private final ArrayDeque<Long> waiting = new ArrayDeque<>(); // of requests that are complete, the oldest first
@@ -63,6 +64,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     private volatile long arriving; // charged for the request that is being received
     private volatile long progress; // when the last part of it arrived
     private FullHttpResponse refused; // the response to the request that is being received, if it is not accepted
+    private boolean cut; // the connection is about to close: what still comes of a body is dropped
     private Future<?> leaving; // closes the connection of a client that has left
 
     public BodyBudgetedAggregator(int maxContentLength) {
@@ -88,8 +90,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (event instanceof ChannelInputShutdownEvent) {
             giveBackArriving();
             endWithoutReset(context.channel());
-            if (waiting.isEmpty()) {
-                context.close();
+            if (waiting.isEmpty()) { // a response may still be on its way
+                context.writeAndFlush(Unpooled.EMPTY_BUFFER).addListener(ChannelFutureListener.CLOSE);
             } else {
                 leaving = context.executor().schedule(() -> context.close(), TIMEOUT_S, TimeUnit.SECONDS);
             }
@@ -110,9 +112,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         }
         FullHttpResponse refusal = refused;
         refused = null;
-        if (!HttpUtil.isKeepAlive(refusal)) {
-            endWithoutReset(pipeline.channel());
-        }
+        // A client may now send the body all the same, or not: the next bytes have no certain meaning.
+        refusal.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+        endWithoutReset(pipeline.channel());
         return refusal;
     }
 
@@ -165,6 +167,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     @Override
     protected void decode(ChannelHandlerContext context, HttpObject message, List<Object> whole) throws Exception {
         HttpObject emptied = message;
+        if (cut && message instanceof HttpContent) {
+            return;
+        }
         if (message instanceof HttpContent && !(message instanceof HttpMessage) && body.isOpen()) {
             HttpContent chunk = (HttpContent) message;
             progress = Traffic.now();
@@ -177,6 +182,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
                 body.append(chunk.content());
             }
             emptied = chunk.replace(Unpooled.EMPTY_BUFFER);
+            emptied.setDecoderResult(chunk.decoderResult()); // of a chunk that is not as HTTP has them
         }
         super.decode(context, emptied, whole);
         if (refused != null) { // in its midst; netty discards the chunks that are still to come
@@ -253,6 +259,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     private void endStalled() {
         if (arriving > 0 && Traffic.secondsSince(progress) > STALL_S) {
+            cut = true;
             giveBackArriving();
             body.clear();
             FullHttpResponse response = Answers.error(
@@ -270,6 +277,11 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             return false;
         }
         long size = lengthOf(start);
+        if (size < 0) {
+            refused = Answers.error(HttpResponseStatus.BAD_REQUEST, "Content-Length: expected 0 or more, found " + size);
+            refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            return false;
+        }
         if (size <= SMALL || charge(size)) {
             return true;
         }
@@ -318,7 +330,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     }
 
     private static boolean isRefusal(Object response) {
-        return ((HttpResponse) response).status().codeClass() == HttpStatusClass.SERVER_ERROR;
+        HttpResponseStatus status = ((HttpResponse) response).status();
+        return status.codeClass() == HttpStatusClass.SERVER_ERROR || status.equals(HttpResponseStatus.BAD_REQUEST);
     }
 
     // What a handler of outgoing events has to have: each is passed on.

@@ -5,6 +5,7 @@ import io.netty.channel.ChannelDuplexHandler;
 import io.netty.channel.ChannelFuture;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelOutboundBuffer;
 import io.netty.channel.ChannelPromise;
 import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.FullHttpResponse;
@@ -30,6 +31,8 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     /** TorchServe drops some requests without a response; after so long they get one. */
     private static final long LONGEST_S = Long.getLong("simplenet.request.timeout", 240);
 
+    private static final long UNREAD_S = Long.getLong("simplenet.body.stall", 30);
+    private static final long SMALL = 32 * 1024; // bytes: smaller responses are not counted
     private static final int LARGEST_OWN_ERROR = 4096; // bytes; TorchServe's errors have a few hundred
     /** What TorchServe raises, and answers 500, for a form or a path that it cannot parse. */
     private static final List<String> UNREADABLE = List.of(
@@ -41,6 +44,9 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     private ChannelHandlerContext context;
     private volatile int open; // requests whose response is not written yet; only the event loop changes it
     private volatile long since; // the first of them came, or the one before it was answered
+    private volatile long unsent; // bytes of large responses that are not yet written to the socket
+    private long leftBefore; // of what is to be written, at the last look
+    private long progress; // when that last changed
     private boolean reusable; // the connection, after the response
 
     @Override
@@ -63,8 +69,10 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
             FullHttpRequest request = (FullHttpRequest) message;
             String unready = Traffic.unready();
             if (unready != null && request.uri().startsWith("/ping")) {
+                boolean keepAlive = HttpUtil.isKeepAlive(request) && request.decoderResult().isSuccess();
                 ReferenceCountUtil.release(message);
-                context.writeAndFlush(Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "not ready: " + unready));
+                context.writeAndFlush(Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "not ready: " + unready))
+                        .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
                 return;
             }
             reusable = request.decoderResult().isSuccess() && HttpUtil.isKeepAlive(request);
@@ -92,15 +100,48 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
             promise = promise.unvoid();
             promise.addListener(ChannelFutureListener.CLOSE);
         }
+        long size = message instanceof FullHttpResponse ? ((FullHttpResponse) message).content().readableBytes() : 0;
+        if (size > SMALL && Traffic.UNSENT.addAndGet(size) > Traffic.MOST_UNSENT) {
+            Traffic.UNSENT.addAndGet(-size);
+            ReferenceCountUtil.release(message);
+            message = Answers.error(
+                    HttpResponseStatus.SERVICE_UNAVAILABLE, "response: too many large ones are not read; try again");
+            size = 0;
+        }
         promise = promise.unvoid();
+        if (size > SMALL) {
+            unsent += size;
+            long sent = size;
+            promise.addListener(future -> {
+                unsent -= sent;
+                Traffic.UNSENT.addAndGet(-sent);
+            });
+        }
         promise.addListener(written);
         context.write(message, promise);
     }
 
     @Override
     public void look() {
-        if (open > 0 && Traffic.secondsSince(since) > LONGEST_S) {
+        if (unsent > 0) {
+            context.executor().execute(this::endUnread);
+        } else if (open > 0 && Traffic.secondsSince(since) > LONGEST_S) {
             context.executor().execute(this::giveUp);
+        }
+    }
+
+    /** A client that has not read a byte of a large response for a while loses its connection. */
+    private void endUnread() {
+        ChannelOutboundBuffer pending = context.channel().unsafe().outboundBuffer();
+        if (pending == null || unsent == 0) {
+            return;
+        }
+        long left = pending.totalPendingWriteBytes() - pending.currentProgress();
+        if (left != leftBefore) {
+            leftBefore = left;
+            progress = Traffic.now();
+        } else if (Traffic.secondsSince(progress) > UNREAD_S) {
+            context.close();
         }
     }
 
@@ -118,6 +159,9 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
             open--;
             since = Traffic.now();
             Traffic.IN_FLIGHT.decrementAndGet();
+        }
+        if (!future.isSuccess()) { // for want of memory, say: the client must not wait for it
+            context.close();
         }
     }
 

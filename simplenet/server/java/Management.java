@@ -33,6 +33,7 @@ import java.util.List;
  */
 final class Management extends SimpleChannelInboundHandler<FullHttpRequest> {
     private static final String TOKEN_FILE = System.getProperty("simplenet.token", "");
+    private static final byte[] TOKEN = token(); // read once: a cleaner may remove the file
 
     Management() {
         super(false); // what is not answered here is passed on
@@ -51,13 +52,20 @@ final class Management extends SimpleChannelInboundHandler<FullHttpRequest> {
                 .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
     }
 
-    private static boolean permitted(FullHttpRequest request) throws IOException {
-        byte[] token = Files.readAllBytes(Paths.get(TOKEN_FILE));
+    private static byte[] token() {
+        try {
+            return Files.readAllBytes(Paths.get(TOKEN_FILE));
+        } catch (IOException error) {
+            return new byte[0]; // which permits nobody
+        }
+    }
+
+    private static boolean permitted(FullHttpRequest request) {
         String given = request.headers().get(HttpHeaderNames.AUTHORIZATION, "");
         String prefix = "Bearer ";
-        return token.length > 0
+        return TOKEN.length > 0
                 && given.startsWith(prefix)
-                && MessageDigest.isEqual(token, given.substring(prefix.length()).getBytes(StandardCharsets.UTF_8));
+                && MessageDigest.isEqual(TOKEN, given.substring(prefix.length()).getBytes(StandardCharsets.UTF_8));
     }
 
     private static FullHttpResponse refusal() {

@@ -17,6 +17,11 @@ final class Traffic {
     /** Requests to the port of predictions that are complete and whose response is not yet written to the socket. */
     static final AtomicLong IN_FLIGHT = new AtomicLong();
 
+    /** Bytes of large responses that clients have not read yet: each is copied to direct memory to be sent. */
+    static final AtomicLong UNSENT = new AtomicLong();
+
+    static final long MOST_UNSENT = Long.getLong("simplenet.response.budget", Long.MAX_VALUE);
+
     private static volatile boolean draining;
     private static volatile String unready; // the reason, or null
     private static volatile long now = System.nanoTime(); // coarse: set by Watch, cheap to read

@@ -33,7 +33,7 @@ final class Body {
     void append(ByteBuf chunk) {
         int count = chunk.readableBytes();
         if (size + count > bytes.length) {
-            long room = Math.max(size + count, Math.max(FIRST, 2L * bytes.length));
+            long room = Math.max(size + count, Math.max(FIRST, 4L * bytes.length));
             if (announced >= size + count) {
                 room = Math.min(room, announced);
             }

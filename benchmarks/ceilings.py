@@ -35,8 +35,7 @@ def in_process(work: Path, threads: int, seconds: float) -> list[dict[str, Any]]
 def frontend(work: Path, plan: Plan, advance: Advance) -> dict[str, Any]:
     """SimpleNet Serve's frontend, with requests that never reach a worker.
 
-    TorchServe closes the connection after every 4xx response, so a POST to a model that does not exist also pays for a
-    new connection. GET /ping keeps the connection; its body is the same and is read in full before the response.
+    The body of GET /ping is the same as that of a prediction, and is read in full before the response.
     """
     with tempfile.TemporaryDirectory(prefix="b", dir=work) as name:
         folder = Path(name)

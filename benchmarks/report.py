@@ -204,10 +204,10 @@ def _ceilings(ceilings: dict[str, Any]) -> Table:
     ]
     front = ceilings["frontend"]
     for text, key in (
-        ("JSON to a model that does not exist (closes the connection)", "json_404_per_s"),
-        ("raw to a model that does not exist (closes the connection)", "raw_404_per_s"),
-        ("GET /ping with the body of the JSON request (keeps the connection)", "json_ping_per_s"),
-        ("GET /ping with the body of the raw request (keeps the connection)", "raw_ping_per_s"),
+        ("JSON to a model that does not exist", "json_404_per_s"),
+        ("raw to a model that does not exist", "raw_404_per_s"),
+        ("GET /ping with the body of the JSON request", "json_ping_per_s"),
+        ("GET /ping with the body of the raw request", "raw_ping_per_s"),
         ("GET /ping, no body", "ping_per_s"),
     ):
         rows.append([f"our frontend, {text}", _number(front[key]), "requests/s"])

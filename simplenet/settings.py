@@ -16,6 +16,7 @@ DEFAULT_MODEL_NAME = "simplenet"
 # anew: on two cores 22 MB in 8 responses took 3 s, 62 MB in 22 took 21 s, and 112 MB in 40 longer than a
 # responseTimeout of 60 s.
 LARGEST_BATCH_RESPONSE = 32 << 20
+DEFAULT_RESPONSE_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 MAX_QUEUE_WAIT_S = 10.0
 RECOVERY_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 30.0

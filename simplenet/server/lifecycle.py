@@ -24,12 +24,17 @@ from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
 from simplenet.server.record import Server, find_to_stop, write_record
 from simplenet.server.run_dir import STOPPING, claimed, tidy
-from simplenet.settings import DEFAULT_PORT, DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
+from simplenet.settings import (
+    DEFAULT_PORT,
+    DEFAULT_RESPONSE_TIMEOUT_S,
+    DRAIN_TIMEOUT_S,
+    MAX_QUEUE_WAIT_S,
+    RECOVERY_TIMEOUT_S,
+)
 from simplenet.signals import signals_deferred, signals_ignored
 
 STOP_TIMEOUT_S = 8.0  # then it is killed: nothing is in flight any more
 SUPERVISOR = "simplenet.server.supervisor"  # the module that watches a detached server
-DEFAULT_RESPONSE_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 
 
 def start(

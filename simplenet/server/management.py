@@ -7,9 +7,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from simplenet.errors import ServerError
+from simplenet.server.loopback import loopback_session
 from simplenet.server.record import Server
 from simplenet.server.run_dir import TOKEN
 
@@ -46,8 +45,7 @@ def request(server: Server, method: str, path: str, timeout_s: float = TIMEOUT_S
     """
     try:
         headers = {"Authorization": f"Bearer {(server.run_dir / TOKEN).read_text()}"}
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
+        with loopback_session() as session:
             response = session.request(
                 method, server.management_url + path, params=query, headers=headers, timeout=timeout_s
             )

@@ -117,11 +117,11 @@ def group(leader: int, mark: str) -> list[psutil.Process]:
 
 
 def others_with(*arguments: str) -> list[psutil.Process]:
-    """The running processes, other than this one, whose command line has all these arguments."""
+    """The running processes of this user, other than this one, whose command line has all these arguments."""
     found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.pid != os.getpid() and set(arguments) <= set(process.cmdline()) and runs(process):
+    for pid, command in own_command_lines():
+        with suppress(psutil.NoSuchProcess):
+            if pid != os.getpid() and set(arguments) <= set(command) and runs(process := psutil.Process(pid)):
                 found.append(process)
     return found
 

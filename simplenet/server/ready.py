@@ -13,6 +13,7 @@ import requests
 from simplenet.errors import ServerError
 from simplenet.server import management
 from simplenet.server.disk import require_writable_disk
+from simplenet.server.loopback import loopback_session
 from simplenet.server.processes import is_in_group
 from simplenet.server.record import Server
 from simplenet.server.root_cause import load_failed, names_cause, root_cause
@@ -38,8 +39,7 @@ def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None
     """
     timeout_s = max(timeout_s, server.startup_timeout_s)
     deadline, ready, next_probe = time.monotonic() + timeout_s, 0, 0.0
-    with requests.Session() as session:
-        session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
+    with loopback_session() as session:
         while not _is_ready(server, session):
             if (now_ready := len(living_workers(server))) > ready:
                 deadline, ready = time.monotonic() + timeout_s, now_ready

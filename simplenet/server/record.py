@@ -13,7 +13,7 @@ from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.server.processes import find_process, identity, own_command_lines
 from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_roots
-from simplenet.settings import DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
+from simplenet.settings import DEFAULT_RESPONSE_TIMEOUT_S, DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
 from simplenet.text import first_line
 
 _FRONTEND = "org.pytorch.serve.ModelServer"  # the class that Java runs
@@ -37,7 +37,7 @@ class Server:
     memory: str = ""  # the memory plan in one line
     silent_models: tuple[str, ...] = ()  # archives older than the workers' state files
     startup_timeout_s: float = 0.0  # the longest that a profile gives a worker to load
-    response_timeout_s: float = 120.0  # the longest that a profile gives a worker to respond
+    response_timeout_s: float = DEFAULT_RESPONSE_TIMEOUT_S  # the longest that a profile gives a worker to respond
     max_queue_wait_s: float = MAX_QUEUE_WAIT_S  # how long a request may wait for a worker
     recovery_timeout_s: float = RECOVERY_TIMEOUT_S  # how long a model may be without a worker
     drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight

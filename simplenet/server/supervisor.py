@@ -23,6 +23,7 @@ from simplenet.errors import ServerError
 from simplenet.server import management
 from simplenet.server.frontend import is_own
 from simplenet.server.lifecycle import STOP_TIMEOUT_S, SUPERVISOR, end_processes
+from simplenet.server.loopback import loopback_session
 from simplenet.server.ready import living_workers
 from simplenet.server.record import Server, find, write_record
 from simplenet.server.root_cause import log_sizes, root_cause
@@ -59,8 +60,7 @@ class Supervisor:
 
     def __init__(self, server: Server, say: Callable[[str], None]) -> None:
         self._server, self._say = server, say
-        self._session = requests.Session()
-        self._session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
+        self._session = loopback_session()
         self._looked = self._responded = time.monotonic()
         self._models: dict[str, _Model] = {}
         self._unready = ""

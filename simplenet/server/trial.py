@@ -11,9 +11,10 @@ from simplenet.errors import ServerError
 from simplenet.golden import GOLDEN_TOLERANCE
 from simplenet.media_types import JSON, RAW
 from simplenet.server.gpus import whole_number
+from simplenet.server.loopback import loopback_session
 from simplenet.server.record import Server
+from simplenet.settings import DEFAULT_RESPONSE_TIMEOUT_S
 
-_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 _MOST_BYTES = 2**16  # of rows
 
 
@@ -31,13 +32,12 @@ def try_version(server: Server, archive: Archive) -> None:
     rows = rows[: max(1, _MOST_BYTES // (4 * rows.shape[1]))]
     body = rows.numpy().astype("<f4").tobytes()
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy from the environment cannot reach this machine's ports
+        with loopback_session() as session:
             response = session.post(
                 f"{server.loopback_url}/predictions/{archive.model_name}/{archive.version}",
                 data=body,
                 headers={"Content-Type": RAW, "Accept": JSON},
-                timeout=whole_number(archive.settings, "responseTimeout") or _TIMEOUT_S,
+                timeout=whole_number(archive.settings, "responseTimeout") or DEFAULT_RESPONSE_TIMEOUT_S,
             )
         response.raise_for_status()
         found = [row["index"] for row in response.json()["predictions"]]

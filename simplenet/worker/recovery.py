@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from simplenet.errors import OutOfMemoryError, RequestError, UnavailableError
+from simplenet.settings import DEFAULT_RESPONSE_TIMEOUT_S
 from simplenet.worker.bisection import find_culprits
 from simplenet.worker.failures import prediction_failed
 from simplenet.worker.messages import DecodedRequest
 from simplenet.worker.predictor import Predictor
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_RESPONSE_TIMEOUT_S = 120  # TorchServe's, where a model-config has none
 
 Requests = list[DecodedRequest | RequestError]
 

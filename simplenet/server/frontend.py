@@ -1,6 +1,6 @@
-"""Change four constants of TorchServe 0.12's Java frontend that no setting reaches, and add classes of our own.
+"""Change five constants of TorchServe 0.12's Java frontend that no setting reaches, and add classes of our own.
 
-The jar is not rebuilt: `serve` copies four classes from the installed model-server.jar into the run directory, changes
+The jar is not rebuilt: `serve` copies five classes from the installed model-server.jar into the run directory, changes
 a constant in each, and puts them before the jar on the class path. Each class is identified by its SHA-256; if one
 differs, or if SIMPLENET_FRONTEND is "stock", the frontend runs unchanged. docs/performance.md has the effect of each
 change.
@@ -10,7 +10,9 @@ The added classes are in java/:
     BodyBudgetedAggregator  the bytes of all bodies have a budget; TorchServe can only limit the number of requests
     Gate                    predictions: counts what is in flight, /ping, statuses that say whether to try again
     Management              management: every request needs the token; what is in flight, drain, health
+    InOrder                 one request of a connection at a time, whatever a client sends before it has its response
     Queues                  no request stays in TorchServe's queues for ever
+    ResponseDecoder         what a worker sends, without TorchServe's quadratic time
     Traffic, Watch, Answers, Body   what these share
 
 After a change to their sources:
@@ -74,6 +76,13 @@ CHANGES = (
         "096cdc16ec94359c5bafd0fddf4443e3d9a8c7656863d0b57bf1586fd2f8f700",
         b"\x01\x00\x30io/netty/handler/codec/http/HttpObjectAggregator",  # CONSTANT_Utf8, the name of the class
         b"\x01\x00\x30simplenet/server/frontend/BodyBudgetedAggregator",
+    ),
+    # A worker's responses are read by ResponseDecoder, which does not begin again whenever more of them has arrived.
+    Change(
+        "org/pytorch/serve/wlm/WorkerThread$1.class",
+        "b73d1dcaff2c3fb7a4c5db9dcf3b1f13dd67b1189510a0671097e9c01c42f1bc",
+        b"\x01\x00\x31org/pytorch/serve/util/codec/ModelResponseDecoder",
+        b"\x01\x00\x29simplenet/server/frontend/ResponseDecoder",
     ),
     # GRPCServiceFactory gives the gRPC management port predictions too: it has no token, and models could be removed.
     Change(

@@ -82,11 +82,10 @@ def start(
         f"-Dsimplenet.port={port}",
         f"-Dsimplenet.token={new_token(run_dir)}",
         f"-Dsimplenet.queue.wait.ms={round(1000 * max_queue_wait_s)}",
-        f"-Dsimplenet.request.timeout={round(max_queue_wait_s) + 2 * response_timeout_s}",
     ]
     command = torchserve.command(java, run_dir, config, least_delay, options)
+    memory = replace(memory, enforced=is_own(run_dir))
     environment = torchserve.environment(run_dir, sum(model_workers.values())) | memory.environment()
-    memory_line = str(replace(memory, enforced=is_own(run_dir)))
     silent_models = tuple(name for name, path in archives.items() if not writes_state(path))
     with _spawned(command, run_dir, environment, lock) as pid:
         server = Server(
@@ -98,7 +97,7 @@ def start(
             model_workers=model_workers,
             run_dir=run_dir,
             versions={name: manifest.version for name, manifest in manifests.items()},
-            memory=memory_line,
+            memory=str(memory),
             silent_models=silent_models,
             identity=processes.identity(pid),
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),

@@ -6,8 +6,8 @@ What a large body costs, as a multiple of its size; measured with bodies of 12.8
 - heap: 1 while it waits, 2 while its batch is assembled in a buffer that grows by copying
 - the worker: 3, because its buffer doubles by copying
 
-A worker's message with the responses of a batch is collected in direct memory, in a buffer that grows by copying, and
-each response is then copied twice in the heap.
+A response is an array on the heap, is copied there into a buffer that may be twice as large, and from that to direct
+memory to be sent.
 """
 
 import re
@@ -26,6 +26,7 @@ GIB = 1 << 30
 LARGEST_HEAP = 4 * GIB
 LARGEST_DIRECT = 2 * GIB
 LARGEST_BUDGET = 1 * GIB  # for bodies: 64 of 16 MiB
+LARGEST_BATCH = 128 * MIB  # for all responses of a batch together, unless one may be larger
 SHIPPED_REQUEST_SIZE = 16 * MIB  # max_request_size in config.properties
 SHIPPED_RESPONSE_SIZE = 32 * MIB  # max_response_size there
 
@@ -39,7 +40,7 @@ _HEAP_PER_BODY = 3
 _DIRECT_PER_BODY = 2
 _WORKER_PER_BODY = 3
 _HEAP_PER_RESPONSE = 3
-_DIRECT_PER_RESPONSE = 2
+_DIRECT_PER_RESPONSE = 1
 _LEAST_BUDGET = MIB
 _SPARE = 10  # a tenth stays free, for the kernel's socket buffers among others
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
@@ -57,7 +58,7 @@ class MemoryPlan:
     max_request_size: int
     lowered: bool = False  # max_request_size, so that one body fits
     enforced: bool = True  # the frontend enforces the budget; a stock one does not
-    batch_response: int = LARGEST_BATCH_RESPONSE  # for all responses of a batch together
+    batch_response: int = LARGEST_BATCH  # for all responses of a batch together
     max_response_size: int = SHIPPED_RESPONSE_SIZE  # for one of them
 
     def __str__(self) -> str:
@@ -86,7 +87,10 @@ class MemoryPlan:
 
     def environment(self) -> dict[str, str]:
         """How large the workers' responses may be, which the workers see to."""
-        return {MAX_RESPONSE.name: str(self.max_response_size), MAX_BATCH_RESPONSE.name: str(self.batch_response)}
+        batch = self.batch_response
+        if not self.enforced:  # a stock frontend reads a large batch in quadratic time
+            batch = min(batch, max(self.max_response_size, LARGEST_BATCH_RESPONSE))
+        return {MAX_RESPONSE.name: str(self.max_response_size), MAX_BATCH_RESPONSE.name: str(batch)}
 
 
 def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: int = 0) -> MemoryPlan:
@@ -118,7 +122,7 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: i
     response_size = _size_setting(config, "max_response_size", SHIPPED_RESPONSE_SIZE)
     # All workers may respond at once; one share is for bodies.
     share = min(heap // (1 + _HEAP_PER_RESPONSE * workers), direct // (1 + _DIRECT_PER_RESPONSE * workers))
-    batch = min(share, max(response_size, LARGEST_BATCH_RESPONSE))
+    batch = min(share, max(response_size, LARGEST_BATCH))
     return MemoryPlan(
         offered, heap, direct, budget, budget if lowered else request_size, lowered,
         batch_response=batch, max_response_size=min(response_size, batch),

@@ -7,8 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -91,6 +94,29 @@ def held(
     return [first, *others]
 
 
+@contextmanager
+def slow_upload(server: Running) -> Iterator[Callable[[], bytes]]:
+    """A request that was accepted and whose body goes on to arrive; the call sends what is left and gives the answer."""
+    body, before, hurry = row(0) * 10_000, in_flight_of(find(server.port)), Event()
+    head = f"POST /predictions/simplenet HTTP/1.1\r\nHost: x\r\nContent-Type: {RAW['Content-Type']}\r\n"
+
+    def upload(connection: socket.socket) -> None:
+        sent = 0
+        while not hurry.wait(0.2) and sent < len(body) - 100:
+            connection.sendall(body[sent : sent + 100])
+            sent += 100
+        connection.sendall(body[sent:])
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection, ThreadPoolExecutor(1) as pool:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        uploading = pool.submit(upload, connection)
+        try:
+            until(lambda: in_flight_of(find(server.port)) == before + 1)
+            yield lambda: (hurry.set(), uploading.result(), connection.recv(65_536))[-1]
+        finally:
+            hurry.set()
+
+
 @pytest.mark.parametrize("way", ["stop", "signal"])
 def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_store, start_server):
     if way == "stop":
@@ -104,7 +130,7 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
         )
         until(lambda: "ready" in process.stdout.readline())
     try:
-        with ThreadPoolExecutor(64) as pool:
+        with ThreadPoolExecutor(64) as pool, slow_upload(server) as finish_upload:
             record = find(server.port)
             in_flight = held(server, pool, seconds=1, count=40)
             if process is None:
@@ -116,6 +142,7 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
             assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
             assert late.json()["message"] == "the server is stopping; try again"
             assert [answer.result().status_code for answer in in_flight] == [200] * 40
+            assert finish_upload().startswith(b"HTTP/1.1 200")
             if process is None:
                 assert (stopping.result().returncode, stopping.result().stderr) == (0, "")
                 assert "cut off" not in stopping.result().stdout

@@ -135,11 +135,17 @@ def test_a_request_size_that_torchserve_cannot_read_is_refused(given):
 
 def test_with_memory_enough_a_response_may_be_as_large_as_configured():
     plan = plan_memory(24 * GIB, 1, {"max_response_size": str(32 * MIB)})
-    assert (plan.max_response_size, plan.batch_response) == (32 * MIB, 32 * MIB)
+    assert (plan.max_response_size, plan.batch_response) == (32 * MIB, 128 * MIB)
     small = plan_memory(24 * GIB, 1, {"max_response_size": "1000"})
-    assert (small.max_response_size, small.batch_response) == (1000, 32 * MIB)
-    large = plan_memory(24 * GIB, 1, {"max_response_size": str(100 * MIB)})
-    assert (large.max_response_size, large.batch_response) == (100 * MIB, 100 * MIB)
+    assert (small.max_response_size, small.batch_response) == (1000, 128 * MIB)
+    large = plan_memory(24 * GIB, 1, {"max_response_size": str(200 * MIB)})
+    assert (large.max_response_size, large.batch_response) == (200 * MIB, 200 * MIB)
+
+
+@pytest.mark.parametrize(("configured", "expected"), [(MIB, 32 * MIB), (100 * MIB, 100 * MIB)])
+def test_on_a_stock_frontend_a_batch_may_not_be_so_large(configured, expected):
+    plan = replace(plan_memory(24 * GIB, 1, {"max_response_size": str(configured)}), enforced=False)
+    assert plan.environment()["SIMPLENET_MAX_BATCH_RESPONSE"] == str(expected)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
@@ -147,7 +153,7 @@ def test_with_memory_enough_a_response_may_be_as_large_as_configured():
 def test_the_responses_of_all_workers_at_once_fit_into_javas_memory(offered, workers):
     plan = plan_memory(offered * GIB, workers, {})
     assert 3 * workers * plan.batch_response < plan.heap
-    assert 2 * workers * plan.batch_response < plan.direct
+    assert workers * plan.batch_response < plan.direct
     assert 0 < plan.max_response_size <= plan.batch_response
 
 

@@ -13,7 +13,7 @@ final class Body {
     private byte[] bytes = NOTHING;
     private int size;
     private long announced;
-    private boolean open;
+    private volatile boolean open;
 
     /** A request begins; `length` is its Content-Length, or 0 if it has none. */
     void begin(long length) {

@@ -25,7 +25,6 @@ import io.netty.handler.codec.http.HttpStatusClass;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.LastHttpContent;
 import java.net.SocketAddress;
-import java.util.ArrayDeque;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Future;
@@ -45,24 +44,26 @@ import java.util.concurrent.atomic.AtomicLong;
  * holds: a few hundred slow clients use up the direct memory, and then nothing can be read from anybody. Here it is
  * copied into one array on the heap as it arrives; TorchServe takes that array as it is, so it costs no second copy.
  *
- * <p>A large body of which nothing arrives for simplenet.body.stall seconds is answered 408. The body of a client that
+ * <p>A body of which nothing arrives for simplenet.body.stall seconds is answered 408. The body of a client that
  * has left waits in the queue like any other, so its connection stays open, half closed, until the response is written.
  */
 public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler, Watch.Watched {
     private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
     private static final long STALL_S = Long.getLong("simplenet.body.stall", 30);
-    private static final long TIMEOUT_S =
-            Long.getLong("simplenet.body.timeout", Long.getLong("simplenet.request.timeout", 240));
+    private static final long LEFT_S = Long.getLong("simplenet.body.timeout", 0); // 0: as long as a request may take
+    private static final long PAUSE_S = 5; // a client whose upload pauses for longer does not hold up the end of the server
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
     // A connection that broke has its body in the queue for a while longer.
     private static final long BROKEN_S = 5 + Long.getLong("simplenet.queue.wait.ms", 10_000) / 1000;
     private static final AtomicLong CHARGED = new AtomicLong();
 
-    private final ArrayDeque<Long> waiting = new ArrayDeque<>(); // of requests that are complete, the oldest first
     private final Body body = new Body();
     private ChannelHandlerContext context;
-    private volatile long arriving; // charged for the request that is being received
+    private boolean predictions; // whether this is a connection to their port
+    private long arriving; // charged for the request that is being received
     private volatile long progress; // when the last part of it arrived
+    private boolean waits; // a request that is complete, for its response
+    private long waiting; // charged for it
     private FullHttpResponse refused; // the response to the request that is being received, if it is not accepted
     private boolean cut; // the connection is about to close: what still comes of a body is dropped
     private Future<?> leaving; // closes the connection of a client that has left
@@ -77,12 +78,15 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         context = added;
         Channel channel = added.channel();
         channel.config().setOption(ChannelOption.ALLOW_HALF_CLOSURE, true);
-        if (Traffic.isPredictions(channel)) {
+        channel.pipeline().addBefore(added.name(), "order", new InOrder());
+        predictions = Traffic.isPredictions(channel);
+        if (predictions) {
             endWithoutReset(channel);
             channel.pipeline().addAfter(added.name(), "gate", new Gate());
         } else if (Traffic.isManagement(channel)) {
             channel.pipeline().addAfter(added.name(), "management", new Management());
         }
+        Watch.add(this);
     }
 
     @Override
@@ -90,10 +94,11 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (event instanceof ChannelInputShutdownEvent) {
             giveBackArriving();
             endWithoutReset(context.channel());
-            if (waiting.isEmpty()) { // a response may still be on its way
+            if (waits) {
+                long patience = LEFT_S > 0 ? LEFT_S : Traffic.longest();
+                leaving = context.executor().schedule(() -> context.close(), patience, TimeUnit.SECONDS);
+            } else { // a response may still be on its way
                 context.writeAndFlush(Unpooled.EMPTY_BUFFER).addListener(ChannelFutureListener.CLOSE);
-            } else {
-                leaving = context.executor().schedule(() -> context.close(), TIMEOUT_S, TimeUnit.SECONDS);
             }
         }
         super.userEventTriggered(context, event);
@@ -158,6 +163,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     @Override
     protected FullHttpMessage beginAggregation(HttpMessage start, ByteBuf content) throws Exception {
         if (start.decoderResult().isSuccess()) { // otherwise its length may be no number
+            progress = Traffic.now();
             body.begin(lengthOf(start));
         }
         return super.beginAggregation(start, content);
@@ -218,19 +224,19 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         }
         super.finishAggregation(message);
         if (refused == null) {
-            waiting.add(arriving);
+            waits = true;
+            waiting = arriving;
             arriving = 0;
-            Watch.remove(this);
         }
     }
 
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (message instanceof LastHttpContent && !waiting.isEmpty()) {
-            CHARGED.addAndGet(-waiting.poll());
+        if (message instanceof LastHttpContent && waits) {
+            giveBackWaiting();
         }
         ChannelPromise written = promise.unvoid();
-        if (leaving != null && waiting.isEmpty()) {
+        if (leaving != null && !waits) {
             written.addListener(ChannelFutureListener.CLOSE);
         }
         context.write(message, written);
@@ -238,27 +244,32 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     public void channelInactive(ChannelHandlerContext context) throws Exception {
+        Watch.remove(this);
         giveBackArriving();
+        body.clear();
         if (leaving != null) {
             leaving.cancel(false);
         }
-        long abandoned = waiting.stream().mapToLong(Long::longValue).sum();
-        waiting.clear();
-        if (abandoned > 0) {
-            context.executor().schedule(() -> CHARGED.addAndGet(-abandoned), BROKEN_S, TimeUnit.SECONDS);
+        if (waits) {
+            context.executor().schedule(this::giveBackWaiting, BROKEN_S, TimeUnit.SECONDS);
         }
         super.channelInactive(context);
     }
 
     @Override
     public void look() {
-        if (arriving > 0 && Traffic.secondsSince(progress) > STALL_S) {
+        if (body.isOpen() && Traffic.secondsSince(progress) > STALL_S) {
             context.executor().execute(this::endStalled);
         }
     }
 
+    @Override
+    public boolean isReceiving() {
+        return predictions && body.isOpen() && Traffic.secondsSince(progress) <= PAUSE_S;
+    }
+
     private void endStalled() {
-        if (arriving > 0 && Traffic.secondsSince(progress) > STALL_S) {
+        if (body.isOpen() && Traffic.secondsSince(progress) > STALL_S) {
             cut = true;
             giveBackArriving();
             body.clear();
@@ -271,7 +282,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     /** Whether a request may be received; if not, `refused` is the response to it. */
     private boolean isAccepted(HttpMessage start) {
-        if (Traffic.isDraining() && Traffic.isPredictions(context.channel())) {
+        if (predictions && Traffic.isDraining()) {
             refused = Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "the server is stopping; try again");
             refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
             return false;
@@ -302,16 +313,19 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
                 return false;
             }
         } while (!CHARGED.compareAndSet(charged, charged + size));
-        progress = Traffic.now();
         arriving += size;
-        Watch.add(this);
         return true;
     }
 
     private void giveBackArriving() {
         CHARGED.addAndGet(-arriving);
         arriving = 0;
-        Watch.remove(this);
+    }
+
+    private void giveBackWaiting() {
+        CHARGED.addAndGet(-waiting);
+        waiting = 0;
+        waits = false;
     }
 
     private static FullHttpResponse overBudget(HttpMessage request) {

@@ -28,9 +28,6 @@ import java.util.List;
  * by a reset, which may overtake the response.
  */
 final class Gate extends ChannelDuplexHandler implements Watch.Watched {
-    /** TorchServe drops some requests without a response; after so long they get one. */
-    private static final long LONGEST_S = Long.getLong("simplenet.request.timeout", 240);
-
     private static final long UNREAD_S = Long.getLong("simplenet.body.stall", 30);
     private static final long SMALL = 32 * 1024; // bytes: smaller responses are not counted
     private static final int LARGEST_OWN_ERROR = 4096; // bytes; TorchServe's errors have a few hundred
@@ -125,7 +122,7 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     public void look() {
         if (unsent > 0) {
             context.executor().execute(this::endUnread);
-        } else if (open > 0 && Traffic.secondsSince(since) > LONGEST_S) {
+        } else if (open > 0 && Traffic.secondsSince(since) > Traffic.longest()) {
             context.executor().execute(this::giveUp);
         }
     }
@@ -145,8 +142,9 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         }
     }
 
+    /** TorchServe drops some requests without a response. */
     private void giveUp() {
-        if (open > 0 && Traffic.secondsSince(since) > LONGEST_S) {
+        if (open > 0 && Traffic.secondsSince(since) > Traffic.longest()) {
             since = Traffic.now();
             context.writeAndFlush(Answers.error(
                             HttpResponseStatus.SERVICE_UNAVAILABLE, "the request was lost in the server; try again"))

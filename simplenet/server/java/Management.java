@@ -108,7 +108,7 @@ final class Management extends SimpleChannelInboundHandler<FullHttpRequest> {
 
     private static FullHttpResponse all() throws ReflectiveOperationException {
         JsonObject body = new JsonObject();
-        body.addProperty("in_flight", Traffic.IN_FLIGHT.get());
+        body.addProperty("in_flight", Traffic.IN_FLIGHT.get() + Watch.receiving());
         body.addProperty("held", Queues.all());
         body.addProperty("draining", Traffic.isDraining());
         return Answers.json(HttpResponseStatus.OK, body);

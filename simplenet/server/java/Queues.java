@@ -47,6 +47,11 @@ final class Queues {
             }
         }
         seen.values().removeIf(last -> Traffic.secondsSince(last) > REMEMBERED_S);
+        // Twice what a worker may take: TorchServe itself gives up before that.
+        seen.keySet().stream()
+                .mapToLong(Model::getResponseTimeout)
+                .max()
+                .ifPresent(slowest -> Traffic.setLongest(LONGEST_WAIT_MS / 1000 + 2 * slowest));
     }
 
     private static void refuseOld(Model model) throws ReflectiveOperationException {

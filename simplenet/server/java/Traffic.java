@@ -24,6 +24,7 @@ final class Traffic {
 
     private static volatile boolean draining;
     private static volatile String unready; // the reason, or null
+    private static volatile long longest = Long.MAX_VALUE;
     private static volatile long now = System.nanoTime(); // coarse: set by Watch, cheap to read
 
     private Traffic() {}
@@ -44,6 +45,15 @@ final class Traffic {
 
     static void setUnready(String reason) {
         unready = reason == null || reason.isEmpty() ? null : reason;
+    }
+
+    /** Seconds after which a request without a response is lost: none that is served takes so long. */
+    static long longest() {
+        return longest;
+    }
+
+    static void setLongest(long seconds) {
+        longest = seconds;
     }
 
     static void tick() {

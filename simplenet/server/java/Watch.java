@@ -21,6 +21,11 @@ final class Watch implements Runnable {
     interface Watched {
         /** Called from this thread; must hand any work to the connection's event loop. */
         void look();
+
+        /** Whether a request was accepted whose body still arrives. */
+        default boolean isReceiving() {
+            return false;
+        }
     }
 
     private final Queues queues = new Queues();
@@ -33,6 +38,11 @@ final class Watch implements Runnable {
 
     static void remove(Watched connection) {
         CONNECTIONS.remove(connection);
+    }
+
+    /** How many requests were accepted whose bodies still arrive. */
+    static long receiving() {
+        return CONNECTIONS.stream().filter(Watched::isReceiving).count();
     }
 
     @Override

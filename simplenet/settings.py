@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8080
 DEFAULT_MODEL_NAME = "simplenet"
-# Bytes of the message with all responses of a batch on a stock frontend, unless one response may be larger. TorchServe's
+# Bytes of the message with all responses of a batch on a stock frontend, unless one may be larger. TorchServe's
 # ModelResponseDecoder begins at the front again with every piece that it receives and copies each complete response
 # anew: on two cores 22 MB in 8 responses took 3 s, 62 MB in 22 took 21 s, and 112 MB in 40 longer than a
 # responseTimeout of 60 s.

@@ -35,6 +35,8 @@ WORDS = {
 FREEZE_S, STALL_S, DRIP_S, DISK_S = (2.0, 6.0), (4.0, 10.0), (3.0, 8.0), (2.0, 6.0)
 STALLED, DRIPPING, VANISHING, BURST, BURST_S = 60, 20, 12, 1_000, 10.0
 MARGIN_S = 12.0  # at the end, in which nothing goes wrong any more
+# What replaces workers ends earlier: memory that only grows is seen in workers that live on.
+REPLACING, REPLACING_UNTIL = ("kill", "version"), 0.6
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ class Happened:
 def schedule(seconds: float, seed: int) -> list[tuple[float, str]]:
     """When what goes wrong within so many seconds, in order; each thing at least once, if there is time at all."""
     chance = random.Random(seed)
-    last = max(0.0, seconds - min(MARGIN_S, seconds / 3))
     events = []
     for name, interval_s in INTERVALS_S.items():
+        last = max(0.0, seconds - min(MARGIN_S, seconds / 3))
+        last = min(last, REPLACING_UNTIL * seconds) if name in REPLACING else last
         usual = min(interval_s, last / 2)
         at = usual * (0.5 + chance.random())
         while at < last and usual > 0:
@@ -133,7 +136,8 @@ class Chaos:
         if not self._operating.acquire(blocking=False):
             return "skipped: the last change is not done"
         try:
-            return self.deployments.next_change() or f"now the weights {self.deployments.history[-1]}"
+            refusal = self.deployments.next_change()
+            return f"refused: {refusal}" if refusal else f"now the weights {self.deployments.history[-1]}"
         finally:
             self._operating.release()
 

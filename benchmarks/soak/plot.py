@@ -70,7 +70,7 @@ def _lines(side: plt.Axes, samples: list[dict], names: dict[str, str], label: st
 
 
 def _events(side: plt.Axes, events: list[dict]) -> None:
-    done = [event for event in events if not event["note"].startswith("skipped")]
+    done = [event for event in events if not event["note"].startswith(("skipped", "refused"))]
     for number, (name, colour) in enumerate(MARKS.items()):
         at = [event["at_s"] for event in done if event["name"] == name]
         side.plot(at, [number] * len(at), "|", ms=9, mew=1.5, color=colour)

@@ -14,10 +14,11 @@ from rich.table import Table as RichTable
 from benchmarks import envs
 from benchmarks.report import Table
 from benchmarks.soak.chaos import WORDS
-from benchmarks.soak.sampling import trend
+from benchmarks.soak.sampling import JUDGED, trend
 from benchmarks.soak.tally import OUTCOMES
 
 HERE = Path(__file__).resolve().parent
+IDLE = ("skipped", "refused")  # how the note of an event begins that had no effect
 TRENDS = {
     "frontend_mib": "memory of the frontend, MiB",
     "worker_mib": "memory of all workers, MiB",
@@ -39,8 +40,8 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     return [
         Table("Requests by outcome", latency, ["outcome", "requests", "share"], requests),
         Table("Before a retry", "What an attempt met that was then repeated.", ["", "attempts"], met),
-        Table("What went wrong", _bursts(results), ["", "times", "skipped"], _events(results)),
-        Table("Processes", f"Without the first fifth. {silent}", ["", "first", "last", "per minute"], _trends(results)),
+        Table("What went wrong", _bursts(results), ["", "times", "refused or skipped", "such as"], _events(results)),
+        Table("Processes", f"In the last {JUDGED:.0%}. {silent}", ["", "median", "per minute"], _trends(results)),
     ]
 
 
@@ -93,16 +94,17 @@ def _bursts(results: Mapping[str, Any]) -> str:
 
 
 def _events(results: Mapping[str, Any]) -> list[list[str]]:
-    done = Counter(event["name"] for event in results["events"] if not event["note"].startswith("skipped"))
-    skipped = {event["name"]: event["note"] for event in results["events"] if event["note"].startswith("skipped")}
-    return [[words, str(done[name]), skipped.get(name, "").removeprefix("skipped: ")] for name, words in WORDS.items()]
+    idle = [event for event in results["events"] if event["note"].startswith(IDLE)]
+    done = Counter(event["name"] for event in results["events"] if event not in idle)
+    left, why = Counter(event["name"] for event in idle), {event["name"]: event["note"] for event in idle}
+    return [[words, str(done[name]), str(left[name]), why.get(name, "")] for name, words in WORDS.items()]
 
 
 def _trends(results: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, words in TRENDS.items():
         values = trend(results["samples"], name, results["workers"])
-        rows.append([words, f"{values['first']:g}", f"{values['last']:g}", f"{values['per_min']:+.2f}"])
+        rows.append([words, f"{values['median']:g}", f"{values['per_min']:+.2f}"])
     return rows
 
 

@@ -1,6 +1,7 @@
 """What is looked at once a second: memory, descriptors and threads of every process, the queue, /ping, latencies."""
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from benchmarks.soak.server import Running
 from benchmarks.soak.tally import Tally
 from simplenet.server import management
 
-WARM_UP = 1 / 5  # of the samples, which the slopes leave out
+JUDGED = 0.3  # of the samples, the last, which the slopes are taken from
 PING_TIMEOUT_S = 1.0
 MIB = 2**20
 
@@ -89,33 +90,40 @@ def ping_ms(port: int, timeout_s: float = PING_TIMEOUT_S) -> float | None:
 
 
 def slope_per_min(times_s: Sequence[float], values: Sequence[float]) -> float:
-    """The slope of the line through the values by least squares, per minute; nan for fewer than two.
+    """The slope of the values per minute, by the Theil-Sen estimator; nan for fewer than two.
+
+    It is the median of the slopes between all pairs, which a burst does not tilt: up to 29 % of the values may be any.
+    https://en.wikipedia.org/wiki/Theil-Sen_estimator
+
+    Args:
+        times_s: when each value was seen, in seconds, ascending.
+        values: as many.
 
     Example:
-        >>> slope_per_min([0, 30, 60], [10, 11, 12])
+        >>> slope_per_min([0, 30, 60, 90, 120], [10, 11, 12, 900, 14])
         2.0
     """
-    count = len(times_s)
-    if count < 2:
-        return math.nan
-    mean_time, mean = sum(times_s) / count, sum(values) / count
-    spread = sum((time_s - mean_time) ** 2 for time_s in times_s)
-    moved = sum((time_s - mean_time) * (value - mean) for time_s, value in zip(times_s, values, strict=True))
-    return 60 * moved / spread if spread else math.nan
+    points = list(zip(times_s, values, strict=True))
+    slopes = [
+        (value - before) / (at_s - before_s)
+        for number, (at_s, value) in enumerate(points)
+        for before_s, before in points[:number]
+    ]
+    return 60 * statistics.median(slopes) if slopes else math.nan
 
 
 def trend(samples: Sequence[dict[str, Any]], name: str, workers: int) -> dict[str, float]:
-    """First and last value and slope per minute of one number, without the warm-up.
+    """Median and slope per minute of one number in the last part of the soak, in which no worker is replaced.
 
-    Only samples with every worker count: a worker that is being replaced takes less.
+    Only samples with every worker count: one that is missing takes no memory.
     """
-    after = samples[math.ceil(len(samples) * WARM_UP) :]
+    after = samples[math.ceil(len(samples) * (1 - JUDGED)) :]
     whole = [sample for sample in after if sample["workers"] == workers and sample["frontend_mib"]]
     if not whole:
-        return {"first": math.nan, "last": math.nan, "per_min": math.nan}
+        return {"median": math.nan, "per_min": math.nan}
     values = [float(sample[name]) for sample in whole]
     slope = slope_per_min([sample["at_s"] for sample in whole], values)
-    return {"first": values[0], "last": values[-1], "per_min": round(slope, 3)}
+    return {"median": statistics.median(values), "per_min": round(slope, 3)}
 
 
 def _use(process: psutil.Process) -> tuple[float, int, int]:

@@ -96,7 +96,7 @@ def held(
 
 @contextmanager
 def slow_upload(server: Running) -> Iterator[Callable[[], bytes]]:
-    """A request that was accepted and whose body goes on to arrive; the call sends what is left and gives the answer."""
+    """A request whose body goes on to arrive; the call sends what is left and returns the response."""
     body, before, hurry = row(0) * 10_000, in_flight_of(find(server.port)), Event()
     head = f"POST /predictions/simplenet HTTP/1.1\r\nHost: x\r\nContent-Type: {RAW['Content-Type']}\r\n"
 

@@ -1,5 +1,7 @@
 """What memory is offered, by trees of files like those of real machines, and how it is shared out."""
 
+from dataclasses import replace
+
 import psutil
 import pytest
 

@@ -7,7 +7,6 @@ import io.netty.channel.Channel;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelOption;
-import io.netty.channel.ChannelOutboundHandler;
 import io.netty.channel.ChannelPipeline;
 import io.netty.channel.ChannelPromise;
 import io.netty.channel.socket.ChannelInputShutdownEvent;
@@ -23,8 +22,6 @@ import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpStatusClass;
 import io.netty.handler.codec.http.HttpUtil;
-import io.netty.handler.codec.http.LastHttpContent;
-import java.net.SocketAddress;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Future;
@@ -47,7 +44,7 @@ import java.util.concurrent.atomic.AtomicLong;
  * <p>A body of which nothing arrives for simplenet.body.stall seconds is answered 408. The body of a client that
  * has left waits in the queue like any other, so its connection stays open, half closed, until the response is written.
  */
-public final class BodyBudgetedAggregator extends HttpObjectAggregator implements ChannelOutboundHandler, Watch.Watched {
+public final class BodyBudgetedAggregator extends HttpObjectAggregator implements Watch.Watched {
     private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
     private static final long STALL_S = Long.getLong("simplenet.body.stall", 30);
     private static final long LEFT_S = Long.getLong("simplenet.body.timeout", 0); // 0: as long as a request may take
@@ -78,7 +75,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         context = added;
         Channel channel = added.channel();
         channel.config().setOption(ChannelOption.ALLOW_HALF_CLOSURE, true);
-        channel.pipeline().addBefore(added.name(), "order", new InOrder());
+        channel.pipeline().addBefore(added.name(), "order", new InOrder(this::answered));
         predictions = Traffic.isPredictions(channel);
         if (predictions) {
             endWithoutReset(channel);
@@ -230,16 +227,12 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         }
     }
 
-    @Override
-    public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (message instanceof LastHttpContent && waits) {
-            giveBackWaiting();
-        }
-        ChannelPromise written = promise.unvoid();
-        if (leaving != null && !waits) {
+    /** The response to a request, or its refusal, is being written. */
+    private void answered(ChannelPromise written) {
+        giveBackWaiting();
+        if (leaving != null) {
             written.addListener(ChannelFutureListener.CLOSE);
         }
-        context.write(message, written);
     }
 
     @Override
@@ -346,43 +339,5 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     private static boolean isRefusal(Object response) {
         HttpResponseStatus status = ((HttpResponse) response).status();
         return status.codeClass() == HttpStatusClass.SERVER_ERROR || status.equals(HttpResponseStatus.BAD_REQUEST);
-    }
-
-    // What a handler of outgoing events has to have: each is passed on.
-
-    @Override
-    public void bind(ChannelHandlerContext context, SocketAddress address, ChannelPromise promise) {
-        context.bind(address, promise);
-    }
-
-    @Override
-    public void connect(
-            ChannelHandlerContext context, SocketAddress remote, SocketAddress local, ChannelPromise promise) {
-        context.connect(remote, local, promise);
-    }
-
-    @Override
-    public void disconnect(ChannelHandlerContext context, ChannelPromise promise) {
-        context.disconnect(promise);
-    }
-
-    @Override
-    public void close(ChannelHandlerContext context, ChannelPromise promise) {
-        context.close(promise);
-    }
-
-    @Override
-    public void deregister(ChannelHandlerContext context, ChannelPromise promise) {
-        context.deregister(promise);
-    }
-
-    @Override
-    public void read(ChannelHandlerContext context) {
-        context.read();
-    }
-
-    @Override
-    public void flush(ChannelHandlerContext context) {
-        context.flush();
     }
 }

@@ -9,6 +9,7 @@ import io.netty.handler.codec.http.HttpStatusClass;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.util.ArrayDeque;
+import java.util.function.Consumer;
 
 /**
  * One request of a connection at a time: what a client sends before it has its response (HTTP pipelining) waits here.
@@ -18,7 +19,13 @@ import java.util.ArrayDeque;
  */
 final class InOrder extends ChannelDuplexHandler {
     private final ArrayDeque<Object> waiting = new ArrayDeque<>(); // parts of requests, and events between them
+    private final Consumer<ChannelPromise> answered;
     private boolean unanswered; // a request was passed on whose response was not yet written
+
+    /** `answered` is called with each response, when its last part is written. */
+    InOrder(Consumer<ChannelPromise> answered) {
+        this.answered = answered;
+    }
 
     @Override
     public void channelRead(ChannelHandlerContext context, Object part) throws Exception {
@@ -40,9 +47,14 @@ final class InOrder extends ChannelDuplexHandler {
 
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        boolean isLast = message instanceof LastHttpContent && !isInterim(message);
-        context.write(message, promise);
-        if (isLast) {
+        if (!(message instanceof LastHttpContent) || isInterim(message)) {
+            context.write(message, promise);
+            return;
+        }
+        ChannelPromise written = promise.unvoid();
+        context.write(message, written);
+        answered.accept(written);
+        if (unanswered) {
             unanswered = false;
             if (!waiting.isEmpty()) { // not from within the write, which a request may have called
                 context.executor().execute(() -> passWaiting(context));

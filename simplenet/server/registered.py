@@ -6,14 +6,13 @@ to lose no request. https://github.com/pytorch/serve/blob/master/docs/management
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from simplenet.archive import Archive
 from simplenet.errors import ServerError
 from simplenet.server import frontend
-from simplenet.server.gpus import whole_number
+from simplenet.server.candidate import Candidate
 from simplenet.server.management import request
+from simplenet.server.model_config import whole_number
 from simplenet.server.ready import READY_TIMEOUT_S, living_workers, writes_state
 from simplenet.server.record import Server
 from simplenet.server.root_cause import failure_since, log_sizes
@@ -21,26 +20,6 @@ from simplenet.server.root_cause import failure_since, log_sizes
 _POLL_S = 0.1
 _QUIET_S = 0.5  # between two looks at a version's requests: the frontend counts one only once it is in the queue
 _DEFAULT_DELAY_MS = 100  # TorchServe's maxBatchDelay, where a model-config has none
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A version on its way to being live."""
-
-    archive: Archive  # verified, as TorchServe gets it
-    file: str  # its name in TorchServe's model store
-    workers: int
-    content_hash: str  # of the weights
-
-    @property
-    def name(self) -> str:
-        """Model and version, as in messages."""
-        return f"{self.archive.model_name} {self.archive.version}"
-
-    @property
-    def path(self) -> str:
-        """Of this version in the management API."""
-        return f"/models/{self.archive.model_name}/{self.archive.version}"
 
 
 def versions_of(server: Server, model: str) -> list[str]:

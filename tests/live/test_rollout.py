@@ -19,7 +19,7 @@ from simplenet import SimpleNet, create_archive, save_for_inference
 from simplenet.archive.profile import with_profile
 from simplenet.errors import SimpleNetError
 from simplenet.server import deploy, find, rollback, versions
-from simplenet.server.deployed import read_state, to_plain
+from simplenet.server.history import read_state, to_plain
 from simplenet.server.journal import Journal
 from simplenet.server.record import write_record
 from simplenet.server.registered import versions_of

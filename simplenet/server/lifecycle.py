@@ -19,7 +19,7 @@ from simplenet.server.drain import drain
 from simplenet.server.frontend import is_own
 from simplenet.server.gpus import count_gpus, workers_of
 from simplenet.server.management import new_token
-from simplenet.server.memory import offered_bytes, plan_memory
+from simplenet.server.memory import given_bytes, offered_bytes, plan_memory
 from simplenet.server.model_config import response_timeout_of, whole_number
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
@@ -100,6 +100,7 @@ def start(
             run_dir=run_dir,
             versions={name: manifest.version for name, manifest in manifests.items()},
             memory=memory_line,
+            memory_limit=given_bytes(),
             silent_models=silent_models,
             identity=processes.identity(pid),
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),

@@ -35,6 +35,7 @@ class Server:
     run_dir: Path = field(default_factory=Path)
     versions: dict[str, str] = field(default_factory=dict)  # of each model
     memory: str = ""  # the memory plan in one line
+    memory_limit: int = 0  # bytes that SIMPLENET_MEMORY gave it; 0 if it was not set
     silent_models: tuple[str, ...] = ()  # archives older than the workers' state files
     startup_timeout_s: float = 0.0  # the longest that a profile gives a worker to load
     response_timeout_s: float = DEFAULT_RESPONSE_TIMEOUT_S  # the longest that a profile gives a worker to respond

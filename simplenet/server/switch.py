@@ -13,6 +13,7 @@ from simplenet.server.candidate import Candidate, candidate_of, with_version
 from simplenet.server.deployments import Deployments
 from simplenet.server.history import History, from_plain, to_plain
 from simplenet.server.journal import Journal, read_journal, remove_journal
+from simplenet.server.memory_left import require_memory
 from simplenet.server.record import write_record
 from simplenet.server.root_cause import log_sizes
 
@@ -42,6 +43,7 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
         if version in known:
             registered.wait_until_served(server, candidate, log_sizes(server.logs))
         else:
+            require_memory(server, candidate, archive.path)
             _bring_up(deployments, candidate)
         deployments.say(f"{candidate.name}: ready with {candidate.workers} worker{'s' * (candidate.workers > 1)}")
         deployments.write(

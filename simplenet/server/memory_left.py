@@ -51,22 +51,10 @@ def require_memory(server: Server, candidate: Candidate, archive: Path, root: Pa
     needed, least = candidate.workers * each, min(memory_left(server, root), key=lambda left: left.size)
     if least.size >= needed:
         return
-    remedies = [least.remedy]
-    if fitting := least.size // each:
-        remedies.append(
-            f"set minWorkers and maxWorkers to {fitting} in the archive's profile, or in that of the server if it was "
-            "started with --profile"
-        )
-    if candidate.archive.model_name in server.models:
-        others = " and the archives of the other models" * (len(server.models) > 1)
-        remedies.append(
-            f"interrupt the service: simplenet stop --port {server.port}, then simplenet serve --port {server.port} "
-            f"--model-store FOLDER, with {archive}{others} in a new FOLDER"
-        )
     raise ServerError(
         f"{candidate.name}: expected {shown(needed)} of memory for {candidate.workers} more "
         f"worker{'s' * (candidate.workers > 1)}, found {shown(least.size)} left of {least.of}; "
-        + "; or ".join(remedies)
+        f"{least.remedy}{_other_remedy(server, candidate, archive, least.size // each)}"
     )
 
 
@@ -86,7 +74,23 @@ def memory_left(server: Server, root: Path = Path("/"), available: int | None = 
     if limit := server.memory_limit:
         used = SERVE + _used_by(server)
         remedy = f"start the server with a larger {MEMORY.name}"
-        yield Left(max(0, limit - used), f"{MEMORY.name}, {shown(limit)} when the server was started", remedy)
+        yield Left(max(0, limit - used), f"the {shown(limit)} of {MEMORY.name}", remedy)
+
+
+def _other_remedy(server: Server, candidate: Candidate, archive: Path, fitting: int) -> str:
+    """What else helps, where `fitting` more workers fit."""
+    if fitting:
+        return (
+            f", or set minWorkers and maxWorkers to {fitting} in the archive's profile "
+            "(in the server's, if it was started with --profile)"
+        )
+    if server.model_workers.get(candidate.archive.model_name, 0) < candidate.workers:
+        return ""  # they do not fit in place of the live version's either
+    others = " and the archives of the other models" * (len(server.models) > 1)
+    return (
+        f", or interrupt the service: simplenet stop --port {server.port}, then simplenet serve --port {server.port} "
+        f"--model-store FOLDER with {archive}{others} in a new FOLDER"
+    )
 
 
 def _used_in(limit: Path) -> int:

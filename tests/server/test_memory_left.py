@@ -114,7 +114,7 @@ def test_what_the_servers_processes_use_counts_against_the_memory_that_it_was_gi
     with using(200 * MIB) as pid:
         _, of_given = memory_left(server_of(pid, memory_limit=given), tmp_path)
     assert 200 * MIB < of_given.size < 300 * MIB
-    assert of_given.of == "SIMPLENET_MEMORY, 700 MiB when the server was started"
+    assert of_given.of == "the 700 MiB of SIMPLENET_MEMORY"
 
 
 def test_workers_that_fit_are_let_in(tmp_path, candidate):
@@ -126,30 +126,37 @@ def test_workers_that_fit_are_let_in(tmp_path, candidate):
         require_memory(server_of(os.getpid()), candidate, candidate.archive.path, root)
 
 
-def test_workers_that_do_not_fit_are_refused_with_the_numbers_and_what_to_do(tmp_path, candidate):
-    root = container(tmp_path, GIB, GIB - 600 * MIB)
-    server, user_file = server_of(os.getpid()), tmp_path / "mine.mar"
+def refusal(server: Server, candidate: Candidate, root) -> str:
     with pytest.raises(ServerError) as refused:
-        require_memory(server, candidate, user_file, root)
-    message = str(refused.value)
-    assert len(message.splitlines()) == 1
+        require_memory(server, candidate, root / "mine.mar", root)
+    return str(refused.value)
+
+
+def test_workers_that_do_not_fit_are_refused_with_how_many_would(tmp_path, candidate):
+    root = container(tmp_path, GIB, GIB - 600 * MIB)
     needed = 3 * worker_bytes(candidate.archive.path.stat().st_size) / MIB
-    assert message.startswith(
+    assert refusal(server_of(os.getpid()), candidate, root) == (
         f"{candidate.name}: expected {needed:.4g} MiB of memory for 3 more workers, "
-        f"found 600 MiB left of the 1.0 GiB in {root}/sys/fs/cgroup/memory.max; raise that limit; "
-        "or set minWorkers and maxWorkers to 2 in the archive's profile"
-    )
-    assert message.endswith(
-        "simplenet stop --port 9000, then simplenet serve --port 9000 --model-store FOLDER, "
-        f"with {user_file} in a new FOLDER"
+        f"found 600 MiB left of the 1.0 GiB in {root}/sys/fs/cgroup/memory.max; raise that limit, "
+        "or set minWorkers and maxWorkers to 2 in the archive's profile "
+        "(in the server's, if it was started with --profile)"
     )
 
 
-def test_no_remedy_is_given_that_does_not_work(tmp_path, candidate):
-    root = container(tmp_path, GIB, GIB)
-    others_only = replace(server_of(os.getpid()), models=("a", "b"))
-    with pytest.raises(ServerError, match=r"found 0 MiB left of .*; raise that limit$"):
-        require_memory(others_only, candidate, candidate.archive.path, root)
-    with_others = replace(others_only, models=("simplenet", "b"))
-    with pytest.raises(ServerError, match="and the archives of the other models in a new FOLDER"):
-        require_memory(with_others, candidate, candidate.archive.path, root)
+def test_where_none_fits_the_server_can_be_started_with_the_new_version_instead(tmp_path, candidate):
+    root = container(tmp_path, GIB, GIB - 100 * MIB)
+    server = server_of(os.getpid(), model_workers={"simplenet": 3})
+    assert refusal(server, candidate, root).endswith(
+        "found 100 MiB left of the 1.0 GiB in "
+        f"{root}/sys/fs/cgroup/memory.max; raise that limit, or interrupt the service: simplenet stop --port 9000, "
+        f"then simplenet serve --port 9000 --model-store FOLDER with {root / 'mine.mar'} in a new FOLDER"
+    )
+    with_others = replace(server, models=("simplenet", "b"))
+    assert refusal(with_others, candidate, root).endswith("and the archives of the other models in a new FOLDER")
+
+
+@pytest.mark.parametrize("model_workers", [{}, {"simplenet": 2}], ids=["a new model", "more workers than now"])
+def test_a_start_that_would_not_fit_either_is_no_remedy(tmp_path, candidate, model_workers):
+    server = server_of(os.getpid(), model_workers=model_workers)
+    message = refusal(server, candidate, container(tmp_path, GIB, GIB))
+    assert message.endswith(f"found 0 MiB left of the 1.0 GiB in {tmp_path}/sys/fs/cgroup/memory.max; raise that limit")

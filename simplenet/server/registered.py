@@ -107,7 +107,7 @@ def finish_requests(server: Server, model: str, version: str, patience_s: float 
         Whether it has; False when requests still came, because clients name this version.
     """
     if patience_s is None:
-        patience_s = server.response_timeout_s + server.max_queue_wait_s
+        patience_s = _longest_request_s(server, model, version)
     return quiet(lambda: _requests_of(server, model, version), patience_s)
 
 
@@ -133,6 +133,12 @@ def quiet(count: Callable[[], int], patience_s: float, apart_s: float = _QUIET_S
 def _has(server: Server, model: str) -> bool:
     page = request(server, "GET", "/models", limit=10**6)
     return any(listed["modelName"] == model for listed in page["models"])
+
+
+def _longest_request_s(server: Server, model: str, version: str) -> float:
+    """How long a request to a version may take; the record has not seen one that never became live."""
+    described = request(server, "GET", f"/models/{model}/{version}", READY_TIMEOUT_S)[0]
+    return max(server.response_timeout_s, float(described["responseTimeout"])) + server.max_queue_wait_s
 
 
 def _requests_of(server: Server, model: str, version: str) -> int:

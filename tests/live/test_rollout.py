@@ -19,7 +19,7 @@ from support import COMMAND_TIMEOUT_S, Running, processes_of, simplenet
 from simplenet import SimpleNet, create_archive, save_for_inference
 from simplenet.archive.profile import with_profile
 from simplenet.errors import SimpleNetError
-from simplenet.server import deploy, find, rollback, versions
+from simplenet.server import deploy, find, registered, rollback, versions
 from simplenet.server.history import read_state, to_plain
 from simplenet.server.journal import Journal, read_journal
 from simplenet.server.record import write_record
@@ -242,11 +242,16 @@ def test_a_version_whose_workers_do_not_fit_into_memory_is_refused_and_nothing_h
 def test_a_new_model_is_added_where_nothing_can_be_kept_and_a_version_means_one_archive(
     small_server, archives, tmp_path
 ):
-    server = small_server
+    server, before = small_server, find(small_server.port)
+    (tmp_path / "slow.yaml").write_text("responseTimeout: 300\n")
+    with_profile(archives["other"], str(tmp_path / "slow.yaml"), tmp_path / "other.mar")
     lines: list[str] = []
-    deploy(archives["other"], port=server.port, say=lines.append)
+    deploy(tmp_path / "other.mar", port=server.port, say=lines.append)
     assert lines[0].startswith("what is deployed lasts until the server on port")
     assert version_at(f"{server.url}/predictions/other") == "1.0"
+    assert before.response_timeout_s < find(server.port).response_timeout_s == 300
+    # Undoing a deployment waits as long for the new version's requests, which the record does not know yet.
+    assert registered._longest_request_s(before, "other", "1.0") == 300 + before.max_queue_wait_s
     assert version_at(server.predictions) in "0123456789"
     with_profile(archives["other"], "latency", tmp_path / "latency.mar")
     with pytest.raises(SimpleNetError, match=r"other 1\.0 was deployed with other contents; give this one a version"):

@@ -57,7 +57,11 @@ class Deployments:
         return history.deploy(live) if history is not None else History(live)
 
     def refuse_changed(self, archive: Archive, contents: str, history: History | None) -> None:
-        """A version means one archive: refuse another with the same version."""
+        """A version means one archive: refuse another with the same version.
+
+        Raises:
+            ServerError: this version was deployed with other contents.
+        """
         known = history.find(archive.version) if history else None
         expected = known.contents if known else None
         if self.server.versions.get(archive.model_name) == archive.version and known is None:

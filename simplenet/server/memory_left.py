@@ -1,7 +1,8 @@
 """Whether the memory that is left is enough for the workers of one more version.
 
 During a deployment they run beside those of the live version, which the plan of memory.py does not count. Without this
-check the kernel would kill something in the midst of it, perhaps the frontend.
+check the kernel would kill something in the midst of it, perhaps the frontend. What counts is the memory in use now:
+what Java may still grow by is not set aside, or a small container could not be upgraded at all.
 """
 
 from collections.abc import Iterator
@@ -81,8 +82,8 @@ def _other_remedy(server: Server, candidate: Candidate, archive: Path, fitting: 
     """What else helps, where `fitting` more workers fit."""
     if fitting:
         return (
-            f", or set minWorkers and maxWorkers to {fitting} in the archive's profile "
-            "(in the server's, if it was started with --profile)"
+            f", or set minWorkers and maxWorkers to {fitting} in the profile of the archive "
+            "(of the server, if it was started with --profile) and deploy that"
         )
     if server.model_workers.get(candidate.archive.model_name, 0) < candidate.workers:
         return ""  # they do not fit in place of the live version's either

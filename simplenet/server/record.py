@@ -35,7 +35,6 @@ class Server:
     run_dir: Path = field(default_factory=Path)
     versions: dict[str, str] = field(default_factory=dict)  # of each model
     memory: str = ""  # the memory plan in one line
-    memory_limit: int = 0  # bytes that SIMPLENET_MEMORY gave it; 0 if it was not set
     silent_models: tuple[str, ...] = ()  # archives older than the workers' state files
     startup_timeout_s: float = 0.0  # the longest that a profile gives a worker to load
     response_timeout_s: float = DEFAULT_RESPONSE_TIMEOUT_S  # the longest that a profile gives a worker to respond
@@ -44,6 +43,7 @@ class Server:
     drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
     samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
     identity: str = ""  # of the process, so that a recycled pid is not mistaken for it; empty in an old record
+    memory_limit: int = 0  # bytes that SIMPLENET_MEMORY gave it; 0 if it was not set
 
     @property
     def url(self) -> str:

@@ -46,9 +46,7 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
             require_memory(server, candidate, archive.path)
             _bring_up(deployments, candidate)
         deployments.say(f"{candidate.name}: ready with {candidate.workers} worker{'s' * (candidate.workers > 1)}")
-        deployments.write(
-            {**deployments.histories, model: after}
-        )  # first: it can fail, and set_default is the last that can
+        deployments.write({**deployments.histories, model: after})  # it can fail, so before set_default
         registered.set_default(server, model, version)
     except BaseException as error:
         _undo(deployments, journal)

@@ -138,8 +138,8 @@ def test_workers_that_do_not_fit_are_refused_with_how_many_would(tmp_path, candi
     assert refusal(server_of(os.getpid()), candidate, root) == (
         f"{candidate.name}: expected {needed:.4g} MiB of memory for 3 more workers, "
         f"found 600 MiB left of the 1.0 GiB in {root}/sys/fs/cgroup/memory.max; raise that limit, "
-        "or set minWorkers and maxWorkers to 2 in the archive's profile "
-        "(in the server's, if it was started with --profile)"
+        "or set minWorkers and maxWorkers to 2 in the profile of the archive "
+        "(of the server, if it was started with --profile) and deploy that"
     )
 
 

@@ -15,10 +15,12 @@ from simplenet.server.management import request
 from simplenet.server.model_config import whole_number
 from simplenet.server.ready import READY_TIMEOUT_S, living_workers, writes_state
 from simplenet.server.record import Server
-from simplenet.server.root_cause import failure_since, log_sizes
+from simplenet.server.root_cause import NO_MESSAGE, failure_since, log_sizes
 
 _POLL_S = 0.1
 _QUIET_S = 0.5  # between two looks at a version's requests: the frontend counts one only once it is in the queue
+_LOG_S = 5.0  # by then the frontend has passed on what a worker wrote before it died
+_LOG_APART_S = 0.3
 _DEFAULT_DELAY_MS = 100  # TorchServe's maxBatchDelay, where a model-config has none
 
 
@@ -67,7 +69,7 @@ def wait_until_served(server: Server, candidate: Candidate, since: dict[str, int
     timeout_s = max(READY_TIMEOUT_S, whole_number(archive.settings, "startupTimeout"))
     deadline, ready, silent = time.monotonic() + timeout_s, 0, not writes_state(archive.path)
     while (now_ready := _ready_workers(server, candidate, silent)) < candidate.workers:
-        if cause := failure_since(server.logs, since, thread):
+        if cause := _failure_in_full(server, since, thread):
             raise ServerError(f"{candidate.name}: the model cannot be loaded: {cause} (logs: {server.logs})")
         if server.process() is None:
             raise ServerError(f"{candidate.name}: TorchServe ended meanwhile (logs: {server.logs})")
@@ -128,6 +130,20 @@ def quiet(count: Callable[[], int], patience_s: float, apart_s: float = _QUIET_S
             return False
         was_zero = is_zero
         time.sleep(apart_s if is_zero else min(apart_s, _POLL_S))
+
+
+def _failure_in_full(server: Server, since: dict[str, int], thread: str) -> str | None:
+    """`failure_since`, once the cause is completely written.
+
+    The frontend may say that a worker died before it has passed on what the worker wrote.
+    """
+    cause, deadline = failure_since(server.logs, since, thread), time.monotonic() + _LOG_S
+    while cause is not None and time.monotonic() < deadline:
+        time.sleep(_LOG_APART_S)
+        before, cause = cause, failure_since(server.logs, since, thread)
+        if cause == before != NO_MESSAGE:
+            break
+    return cause
 
 
 def _has(server: Server, model: str) -> bool:

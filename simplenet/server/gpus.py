@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
+from simplenet.server.model_config import whole_number
 from simplenet.settings import VISIBLE_GPUS
 
 _TIMEOUT_S = 30.0  # with eight GPUs and no persistence daemon, nvidia-smi takes seconds
@@ -42,9 +43,3 @@ def workers_of(settings: Mapping[str, Any], chosen: int | None, gpus: int) -> in
     if isinstance(devices, list) and all(device in range(gpus) for device in devices):  # else TorchServe ignores it
         return len(devices)
     return max(1, gpus)
-
-
-def whole_number(settings: Mapping[str, Any], name: str) -> int:
-    """A setting of a model-config, or 0 where TorchServe ignores it: an archive may be made by hand."""
-    value = settings.get(name)
-    return value if isinstance(value, int) and value > 0 else 0

@@ -17,9 +17,10 @@ from simplenet.manifest import read_manifest
 from simplenet.server import processes, torchserve
 from simplenet.server.drain import drain
 from simplenet.server.frontend import is_own
-from simplenet.server.gpus import count_gpus, whole_number, workers_of
+from simplenet.server.gpus import count_gpus, workers_of
 from simplenet.server.management import new_token
-from simplenet.server.memory import offered_bytes, plan_memory
+from simplenet.server.memory import given_bytes, offered_bytes, plan_memory
+from simplenet.server.model_config import response_timeout_of, whole_number
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
 from simplenet.server.record import Server, find_to_stop, write_record
@@ -98,6 +99,7 @@ def start(
             run_dir=run_dir,
             versions={name: manifest.version for name, manifest in manifests.items()},
             memory=str(memory),
+            memory_limit=given_bytes(),
             silent_models=silent_models,
             identity=processes.identity(pid),
             startup_timeout_s=max((whole_number(one, "startupTimeout") for one in settings), default=0),
@@ -112,8 +114,7 @@ def start(
 
 def _response_timeout_s(settings: Sequence[Mapping[str, Any]]) -> int:
     """The longest that any model gives a worker to respond."""
-    timeouts = (whole_number(one, "responseTimeout") or DEFAULT_RESPONSE_TIMEOUT_S for one in settings)
-    return max(timeouts, default=DEFAULT_RESPONSE_TIMEOUT_S)
+    return max(map(response_timeout_of, settings), default=DEFAULT_RESPONSE_TIMEOUT_S)
 
 
 @contextmanager

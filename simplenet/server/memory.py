@@ -30,7 +30,7 @@ LARGEST_BATCH = 128 * MIB  # for all responses of a batch together, unless one m
 SHIPPED_REQUEST_SIZE = 16 * MIB  # max_request_size in config.properties
 SHIPPED_RESPONSE_SIZE = 32 * MIB  # max_response_size there
 
-_SERVE = 200 * MIB  # `simplenet serve` itself
+SERVE = 200 * MIB  # `simplenet serve` itself
 _JAVA = 130 * MIB  # besides heap and direct memory
 _WORKER = 240 * MIB  # on the CPU, its model loaded
 _FIRST_HEAP = 128 * MIB
@@ -64,14 +64,14 @@ class MemoryPlan:
     def __str__(self) -> str:
         """One line for the user."""
         bodies = max(1, self.budget // self.max_request_size)
-        many = f"up to {bodies} bod{'ies' if bodies > 1 else 'y'} of {_shown(self.max_request_size)} at once"
+        many = f"up to {bodies} bod{'ies' if bodies > 1 else 'y'} of {shown(self.max_request_size)} at once"
         notes = [many if self.enforced else "no limit on bodies: the frontend is stock"]
         if self.lowered:
             notes.append("max_request_size lowered to that")
         elif self.max_request_size > self.budget and self.enforced:
-            notes.append(f"but max_request_size allows more than the {_shown(self.budget)} that memory has for bodies")
+            notes.append(f"but max_request_size allows more than the {shown(self.budget)} that memory has for bodies")
         return (
-            f"memory: {_shown(self.offered)} offered; Java heap {_shown(self.heap)}, direct {_shown(self.direct)}: "
+            f"memory: {shown(self.offered)} offered; Java heap {shown(self.heap)}, direct {shown(self.direct)}: "
             + ", ".join(notes)
         )
 
@@ -107,7 +107,7 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: i
         SettingError: `max_request_size` or `max_response_size` is no number of bytes.
     """
     per_body = _HEAP_PER_BODY + _DIRECT_PER_BODY + _WORKER_PER_BODY
-    fixed = _SERVE + _JAVA + workers * _WORKER + 2 * models + _SMALL_HEAP + _SMALL_DIRECT
+    fixed = SERVE + _JAVA + workers * _WORKER + 2 * models + _SMALL_HEAP + _SMALL_DIRECT
     rest = offered - offered // _SPARE - fixed
     budget = min(LARGEST_BUDGET, max(_LEAST_BUDGET, rest // per_body))
     heap = LARGEST_HEAP if budget == LARGEST_BUDGET else _SMALL_HEAP + _HEAP_PER_BODY * budget
@@ -140,15 +140,35 @@ def offered_bytes(root: Path = Path("/"), address_space: int | None = None, phys
     Raises:
         SettingError: SIMPLENET_MEMORY is not a size.
     """
-    if given := MEMORY.read():
-        if not (size := parse_size(given)):
-            raise SettingError(f"{MEMORY.name}: expected a size like 1500m or 2g, found {given!r}")
-        return size
-    limits = [physical or psutil.virtual_memory().total, *_cgroup_limits(root)]
+    if given := given_bytes():
+        return given
+    limits = [physical or psutil.virtual_memory().total, *(limit for _, limit in cgroup_limits(root))]
     soft = resource.getrlimit(resource.RLIMIT_AS)[0] if address_space is None else address_space
     if soft > 0:
         limits.append(soft)
     return min(limits)
+
+
+def given_bytes() -> int:
+    """The memory that SIMPLENET_MEMORY gives the server; 0 if it is not set.
+
+    Raises:
+        SettingError: it is not a size.
+    """
+    given = MEMORY.read()
+    size = parse_size(given)
+    if given and not size:
+        raise SettingError(f"{MEMORY.name}: expected a size like 1500m or 2g, found {given!r}")
+    return size
+
+
+def worker_bytes(archive: int) -> int:
+    """The memory that one more worker takes, on the CPU: it reads its archive and builds the network.
+
+    Args:
+        archive: its size in bytes.
+    """
+    return _WORKER + 2 * archive
 
 
 def parse_size(text: str) -> int:
@@ -160,6 +180,47 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2].lower()] if match else 0
+
+
+def cgroup_limits(root: Path, process: int | str = "self") -> Iterator[tuple[Path, int]]:
+    """The limits of a process's cgroup and its parents; in a container the mount may begin at one of them.
+
+    The format of /proc/PID/cgroup: https://man7.org/linux/man-pages/man7/cgroups.7.html
+
+    Args:
+        root: of the file system with the cgroups.
+        process: its pid.
+
+    Returns:
+        Each file with a limit, and the bytes in it.
+    """
+    groups = root / f"proc/{process}/cgroup"
+    for line in groups.read_text().splitlines() if groups.is_file() else ():
+        _, controllers, name = line.split(":", 2)
+        mounts: tuple[str, ...]
+        if controllers == "":
+            mounts, limit = ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "memory.max"
+        elif "memory" in controllers.split(","):
+            mounts, limit = ("sys/fs/cgroup/memory",), "memory.limit_in_bytes"
+        else:
+            continue
+        group = Path(name.lstrip("/"))
+        for folder in (group, *group.parents):
+            for mount in mounts:
+                file = root / mount / folder / limit
+                value = file.read_text().strip() if file.is_file() else ""
+                if value.isdecimal() and 0 < int(value) < _UNLIMITED:
+                    yield file, int(value)
+
+
+def shown(size: int) -> str:
+    """A size as it is written in messages.
+
+    Example:
+        >>> shown(1 << 20), shown(3 << 29)
+        ('1 MiB', '1.5 GiB')
+    """
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.4g} MiB"
 
 
 def _option(vmargs: list[str], prefixes: tuple[str, ...]) -> int:
@@ -177,31 +238,3 @@ def _size_setting(config: Mapping[str, str], name: str, shipped: int) -> int:
             f"found {given!r}; {shipped // MIB} MiB are {shipped}"
         )
     return int(given)
-
-
-def _cgroup_limits(root: Path) -> Iterator[int]:
-    """The limits of this process's cgroup and its parents; in a container the mount may begin at one of them.
-
-    The format of /proc/self/cgroup: https://man7.org/linux/man-pages/man7/cgroups.7.html
-    """
-    groups = root / "proc/self/cgroup"
-    for line in groups.read_text().splitlines() if groups.is_file() else ():
-        _, controllers, name = line.split(":", 2)
-        mounts: tuple[str, ...]
-        if controllers == "":
-            mounts, limit = ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "memory.max"
-        elif "memory" in controllers.split(","):
-            mounts, limit = ("sys/fs/cgroup/memory",), "memory.limit_in_bytes"
-        else:
-            continue
-        group = Path(name.lstrip("/"))
-        for folder in (group, *group.parents):
-            for mount in mounts:
-                file = root / mount / folder / limit
-                value = file.read_text().strip() if file.is_file() else ""
-                if value.isdecimal() and 0 < int(value) < _UNLIMITED:
-                    yield int(value)
-
-
-def _shown(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.4g} MiB"

@@ -4,6 +4,7 @@ Torch, whose import takes seconds, is imported inside functions: the archives ar
 """
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,7 +18,9 @@ from simplenet.errors import ArchiveError, ServerError, SimpleNetError
 from simplenet.manifest import read_manifest
 from simplenet.media_types import JSON, PNG
 from simplenet.paths import MODEL_STORE, PathLike, resource
-from simplenet.server.deployed import live_archives, note_origin, read_state
+from simplenet.server.history import STATE, read_state
+from simplenet.server.kept_archives import contents_hash
+from simplenet.server.origin import note_origin
 from simplenet.settings import DEFAULT_MODEL_NAME
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
@@ -59,7 +62,7 @@ def collect_archives(
             chosen = profile or DEFAULT_PROFILE
             return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=chosen, **packing)}
     files, home = _archives_in(model_store, models), None if is_remote(model_store) else Path(model_store)
-    names, files = live_archives(home, files, packing.get("say", logger.warning)) if home else ({}, files)
+    names, files = _live_archives(home, files, packing.get("say", logger.warning)) if home else ({}, files)
     refused: list[SimpleNetError] = []
     for file in files:
         try:
@@ -128,20 +131,6 @@ def require_folder(model_store: PathLike) -> None:
         )
 
 
-def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
-    """The archives in the model store; those in a bucket are downloaded into `fetched`."""
-    if not is_remote(model_store):
-        return sorted(Path(model_store).glob("*.mar"))
-    for stored in list_objects(model_store):
-        if not stored.address.endswith(".mar"):
-            continue
-        target = fetched / Path(stored.address).name
-        if target.exists():
-            raise ServerError(f"{stored.address}: expected one archive of that name in {model_store}, found two")
-        download(stored.address, target)
-    return sorted(fetched.glob("*.mar"))
-
-
 def require_writable(model_store: PathLike) -> None:
     """Refuse an empty model store to which the sample model cannot be written.
 
@@ -203,3 +192,56 @@ def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
     file = folder / f"{archive.path.stem}-sample.json"  # never server.json, whatever the archive is called
     file.write_bytes(orjson.dumps({"instances": row.tolist()}))
     return JSON, file
+
+
+def _archives_in(model_store: PathLike, fetched: Path) -> list[Path]:
+    """The archives in the model store; those in a bucket are downloaded into `fetched`."""
+    if not is_remote(model_store):
+        return sorted(Path(model_store).glob("*.mar"))
+    for stored in list_objects(model_store):
+        if not stored.address.endswith(".mar"):
+            continue
+        target = fetched / Path(stored.address).name
+        if target.exists():
+            raise ServerError(f"{stored.address}: expected one archive of that name in {model_store}, found two")
+        download(stored.address, target)
+    return sorted(fetched.glob("*.mar"))
+
+
+def _live_archives(home: Path, files: Sequence[Path], say: Callable[[str], None]) -> tuple[dict[str, Path], list[Path]]:
+    """Which archives a model store serves: of a model that was deployed, the live one, whatever else is there.
+
+    Args:
+        home: the model store.
+        files: the archives that the user put there.
+        say: called with one line for each archive that is left out though it was never deployed.
+
+    Returns:
+        Model name to archive, of the models that were deployed; and those of `files` that are of other models.
+
+    Raises:
+        ServerError: the state is garbled.
+    """
+    histories = read_state(home)
+    live, others = {}, []
+    for name, history in histories.items():
+        if history.live.path.is_file():
+            live[name] = history.live.path
+        else:
+            say(f"{home / STATE}: {name} {history.live.version}: its archive {history.live.path} is gone")
+    for file in files:
+        try:
+            archive = read_manifest(file)
+        except ArchiveError:  # the caller says so
+            others.append(file)
+            continue
+        if archive.model_name not in live:
+            others.append(file)
+            continue
+        history = histories[archive.model_name]
+        if contents_hash(file) not in {release.contents for release in history.releases()}:
+            say(
+                f"{file}: {archive.model_name} {archive.version} is not served: {history.live.version} is deployed; "
+                f"make it live with simplenet deploy {shlex.quote(str(file))}"
+            )
+    return live, others

@@ -43,6 +43,7 @@ class Server:
     drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
     samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
     identity: str = ""  # of the process, so that a recycled pid is not mistaken for it; empty in an old record
+    memory_limit: int = 0  # bytes that SIMPLENET_MEMORY gave it; 0 if it was not set
 
     @property
     def url(self) -> str:

@@ -6,41 +6,22 @@ to lose no request. https://github.com/pytorch/serve/blob/master/docs/management
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from simplenet.archive import Archive
 from simplenet.errors import ServerError
 from simplenet.server import frontend
-from simplenet.server.gpus import whole_number
+from simplenet.server.candidate import Candidate
 from simplenet.server.management import request
+from simplenet.server.model_config import whole_number
 from simplenet.server.ready import READY_TIMEOUT_S, living_workers, writes_state
 from simplenet.server.record import Server
-from simplenet.server.root_cause import failure_since, log_sizes
+from simplenet.server.root_cause import NO_MESSAGE, failure_since, log_sizes
 
 _POLL_S = 0.1
 _QUIET_S = 0.5  # between two looks at a version's requests: the frontend counts one only once it is in the queue
+_LOG_S = 5.0  # by then the frontend has passed on what a worker wrote before it died
+_LOG_APART_S = 0.3
 _DEFAULT_DELAY_MS = 100  # TorchServe's maxBatchDelay, where a model-config has none
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A version on its way to being live."""
-
-    archive: Archive  # verified, as TorchServe gets it
-    file: str  # its name in TorchServe's model store
-    workers: int
-    content_hash: str  # of the weights
-
-    @property
-    def name(self) -> str:
-        """Model and version, as in messages."""
-        return f"{self.archive.model_name} {self.archive.version}"
-
-    @property
-    def path(self) -> str:
-        """Of this version in the management API."""
-        return f"/models/{self.archive.model_name}/{self.archive.version}"
 
 
 def versions_of(server: Server, model: str) -> list[str]:
@@ -88,7 +69,7 @@ def wait_until_served(server: Server, candidate: Candidate, since: dict[str, int
     timeout_s = max(READY_TIMEOUT_S, whole_number(archive.settings, "startupTimeout"))
     deadline, ready, silent = time.monotonic() + timeout_s, 0, not writes_state(archive.path)
     while (now_ready := _ready_workers(server, candidate, silent)) < candidate.workers:
-        if cause := failure_since(server.logs, since, thread):
+        if cause := _failure_in_full(server, since, thread):
             raise ServerError(f"{candidate.name}: the model cannot be loaded: {cause} (logs: {server.logs})")
         if server.process() is None:
             raise ServerError(f"{candidate.name}: TorchServe ended meanwhile (logs: {server.logs})")
@@ -128,7 +109,7 @@ def finish_requests(server: Server, model: str, version: str, patience_s: float 
         Whether it has; False when requests still came, because clients name this version.
     """
     if patience_s is None:
-        patience_s = server.response_timeout_s + server.max_queue_wait_s
+        patience_s = _longest_request_s(server, model, version)
     return quiet(lambda: _requests_of(server, model, version), patience_s)
 
 
@@ -151,9 +132,29 @@ def quiet(count: Callable[[], int], patience_s: float, apart_s: float = _QUIET_S
         time.sleep(apart_s if is_zero else min(apart_s, _POLL_S))
 
 
+def _failure_in_full(server: Server, since: dict[str, int], thread: str) -> str | None:
+    """`failure_since`, once the cause is completely written.
+
+    The frontend may say that a worker died before it has passed on what the worker wrote.
+    """
+    cause, deadline = failure_since(server.logs, since, thread), time.monotonic() + _LOG_S
+    while cause is not None and time.monotonic() < deadline:
+        time.sleep(_LOG_APART_S)
+        before, cause = cause, failure_since(server.logs, since, thread)
+        if cause == before != NO_MESSAGE:
+            break
+    return cause
+
+
 def _has(server: Server, model: str) -> bool:
     page = request(server, "GET", "/models", limit=10**6)
     return any(listed["modelName"] == model for listed in page["models"])
+
+
+def _longest_request_s(server: Server, model: str, version: str) -> float:
+    """How long a request to a version may take; the record has not seen one that never became live."""
+    described = request(server, "GET", f"/models/{model}/{version}", READY_TIMEOUT_S)[0]
+    return max(server.response_timeout_s, float(described["responseTimeout"])) + server.max_queue_wait_s
 
 
 def _requests_of(server: Server, model: str, version: str) -> int:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+NO_MESSAGE = "it left no message"
 _LOGS = ("model_log.log", "ts_log.log", "console.log")
 # Logged by a worker that cannot load, after its traceback, and by the frontend if a worker cannot even start.
 _WORKER_DIED = ("Backend worker process died.", "Failed to load model")
@@ -52,7 +53,7 @@ def root_cause(logs: Path, models: Sequence[str] = (), after: Mapping[str, int] 
             model = _model_of(thread, models) if len(models) > 1 else ""
             return (f"{model}: " if model else "") + _in_words(cause)
     console = [line for line in _read(logs / "console.log", begin.get("console.log", 0)).splitlines() if line.strip()]
-    return console[-1].strip() if console else "it left no message"
+    return console[-1].strip() if console else NO_MESSAGE
 
 
 def failure_since(logs: Path, after: Mapping[str, int], model: str) -> str | None:
@@ -71,7 +72,7 @@ def failure_since(logs: Path, after: Mapping[str, int], model: str) -> str | Non
     if not any(mark in line for line in lines for mark in (*_WORKER_DIED, *_FRONTEND_SAYS)):
         return None
     causes = _causes_in(lines)
-    return _in_words(causes[-1][1]) if causes else "it left no message"
+    return _in_words(causes[-1][1]) if causes else NO_MESSAGE
 
 
 def _lines_of(text: str, model: str) -> list[str]:
@@ -120,7 +121,7 @@ def _cause_of(logs: Path, model: str, models: Sequence[str]) -> str:
     for name in _LOGS:
         if causes := [cause for thread, cause in _causes(logs / name) if _model_of(thread, models) == model]:
             return _in_words(causes[-1])
-    return "it left no message"
+    return NO_MESSAGE
 
 
 def _model_of(thread: str, models: Sequence[str]) -> str:

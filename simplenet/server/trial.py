@@ -10,10 +10,9 @@ from simplenet.checkpoint.keys import GOLDEN, MODEL_STATE_DICT
 from simplenet.errors import ServerError
 from simplenet.golden import GOLDEN_TOLERANCE
 from simplenet.media_types import JSON, RAW
-from simplenet.server.gpus import whole_number
 from simplenet.server.loopback import loopback_session
+from simplenet.server.model_config import response_timeout_of
 from simplenet.server.record import Server
-from simplenet.settings import DEFAULT_RESPONSE_TIMEOUT_S
 
 _MOST_BYTES = 2**16  # of rows
 
@@ -37,7 +36,7 @@ def try_version(server: Server, archive: Archive) -> None:
                 f"{server.loopback_url}/predictions/{archive.model_name}/{archive.version}",
                 data=body,
                 headers={"Content-Type": RAW, "Accept": JSON},
-                timeout=whole_number(archive.settings, "responseTimeout") or DEFAULT_RESPONSE_TIMEOUT_S,
+                timeout=response_timeout_of(archive.settings),
             )
         response.raise_for_status()
         found = [row["index"] for row in response.json()["predictions"]]

@@ -1,5 +1,6 @@
 """Deploying and rolling back on a real server: nothing is lost, nothing unverified is live, a restart remembers."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,14 +14,14 @@ from zipfile import ZipFile
 
 import pytest
 import requests
-from support import COMMAND_TIMEOUT_S, simplenet
+from support import COMMAND_TIMEOUT_S, Running, processes_of, simplenet
 
 from simplenet import SimpleNet, create_archive, save_for_inference
 from simplenet.archive.profile import with_profile
 from simplenet.errors import SimpleNetError
-from simplenet.server import deploy, find, rollback, versions
-from simplenet.server.deployed import read_state, to_plain
-from simplenet.server.journal import Journal
+from simplenet.server import deploy, find, registered, rollback, versions
+from simplenet.server.history import read_state, to_plain
+from simplenet.server.journal import Journal, read_journal
 from simplenet.server.record import write_record
 from simplenet.server.registered import versions_of
 
@@ -75,6 +76,12 @@ def store(archives: dict[str, Path], tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "simplenet.mar").write_bytes(archives["1.0"].read_bytes())
     return folder
+
+
+@pytest.fixture(scope="module")
+def small_server(start_server: Callable[..., Running], trained_checkpoint: Path) -> Running:
+    """A server without a model store, told that it has little memory."""
+    return start_server("--checkpoint", trained_checkpoint, SIMPLENET_MEMORY="1500m")
 
 
 def version_at(address: str) -> str:
@@ -209,14 +216,42 @@ def test_a_deployment_that_is_killed_is_undone_or_finished_by_the_next_and_only_
     assert find(server.port).versions == {"simplenet": "2.0"}
 
 
-def test_a_new_model_is_added_where_nothing_can_be_kept_and_a_version_means_one_archive(
-    start_server, archives, tmp_path, trained_checkpoint
+def test_a_version_whose_workers_do_not_fit_into_memory_is_refused_and_nothing_has_changed(
+    small_server, archives, tmp_path
 ):
-    server = start_server("--checkpoint", trained_checkpoint)
+    port, record = small_server.port, find(small_server.port)
+    processes, known = processes_of(port), versions_of(record, "simplenet")
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("minWorkers: 50\nmaxWorkers: 50\n")
+    with_profile(archives["2.0"], str(profile), tmp_path / "many.mar")
+    done = simplenet("deploy", tmp_path / "many.mar", "--port", str(port))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "simplenet 2.0: expected 11." in line
+    assert re.search(
+        r"GiB of memory for 50 more workers, found [\d.]+ [MG]iB left of the 1\.5 GiB of SIMPLENET_MEMORY", line
+    )
+    assert "; start the server with a larger SIMPLENET_MEMORY, or set minWorkers and maxWorkers to " in line
+    assert line.endswith(f"simplenet {record.versions['simplenet']} is still live")
+    assert (processes_of(port), versions_of(record, "simplenet"), find(port)) == (processes, known, record)
+    assert read_journal(record.run_dir) is None
+    assert not list((record.run_dir / "models" / "deployed").glob("simplenet-2.0-*"))
+    assert version_at(small_server.predictions) in "0123456789"
+
+
+def test_a_new_model_is_added_where_nothing_can_be_kept_and_a_version_means_one_archive(
+    small_server, archives, tmp_path
+):
+    server, before = small_server, find(small_server.port)
+    (tmp_path / "slow.yaml").write_text("responseTimeout: 300\n")
+    with_profile(archives["other"], str(tmp_path / "slow.yaml"), tmp_path / "other.mar")
     lines: list[str] = []
-    deploy(archives["other"], port=server.port, say=lines.append)
+    deploy(tmp_path / "other.mar", port=server.port, say=lines.append)
     assert lines[0].startswith("what is deployed lasts until the server on port")
     assert version_at(f"{server.url}/predictions/other") == "1.0"
+    assert before.response_timeout_s < find(server.port).response_timeout_s == 300
+    # Undoing a deployment waits as long for the new version's requests, which the record does not know yet.
+    assert registered._longest_request_s(before, "other", "1.0") == 300 + before.max_queue_wait_s
     assert version_at(server.predictions) in "0123456789"
     with_profile(archives["other"], "latency", tmp_path / "latency.mar")
     with pytest.raises(SimpleNetError, match=r"other 1\.0 was deployed with other contents; give this one a version"):

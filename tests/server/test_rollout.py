@@ -1,6 +1,7 @@
 """What deploy refuses before it asks the server anything, and how it registers and waits."""
 
 import os
+import threading
 
 import psutil
 import pytest
@@ -77,6 +78,17 @@ def test_requests_that_keep_coming_are_not_waited_for_forever():
     assert not registered.quiet(lambda: 1, patience_s=0.02, apart_s=0.01)
     counts = iter([0, 1, 0, 1, 0, 1, *[1] * 1000])
     assert not registered.quiet(lambda: next(counts), patience_s=0.1, apart_s=0.01)
+
+
+def test_the_cause_is_told_that_a_worker_wrote_though_the_frontend_passes_it_on_late(server):
+    server.logs.mkdir()
+    (server.logs / "ts_log.log").write_text("now ERROR W-9000-a_2.0 - Backend worker error\n")
+    late = "now INFO W-9000-a_2.0-stdout - ValueError: golden sample 0 differs\n"
+    write = threading.Timer(0.7, (server.logs / "model_log.log").write_text, [late])
+    write.start()
+    assert registered._failure_in_full(server, {}, "a_2.0") == "ValueError: golden sample 0 differs"
+    assert registered._failure_in_full(server, {}, "a_1.0") is None
+    write.join()
 
 
 def test_the_journal_says_what_was_under_way(tmp_path):

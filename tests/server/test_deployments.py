@@ -9,9 +9,11 @@ from simplenet.archive import create_archive
 from simplenet.archive.profile import with_profile
 from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
-from simplenet.server import deployed
-from simplenet.server.deployed import History, Release
+from simplenet.server.file_lock import exclusive
+from simplenet.server.history import History, Release, read_state, write_state
+from simplenet.server.kept_archives import contents_hash, keep_copy, prune
 from simplenet.server.model_store import collect_archives, is_empty
+from simplenet.server.origin import read_origin
 
 
 def release(version: str, folder: Path, contents: str = "c") -> Release:
@@ -33,18 +35,18 @@ def collect(store: Path, **options) -> dict[str, Path]:
 
 
 def deploy_into(store: Path, archive: Path) -> Path:
-    contents = deployed.contents_hash(archive)
-    path = deployed.keep(store, read_manifest(archive), contents)
-    deployed.write_state(store, {"simplenet": History(Release("1.0", path, contents))})
+    contents = contents_hash(archive)
+    path = keep_copy(store, read_manifest(archive), contents)
+    write_state(store, {"simplenet": History(Release("1.0", path, contents))})
     return path
 
 
 def test_what_is_written_is_read_back_wherever_the_store_is_then(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     history = History(release("3.0", first), (release("2.0", first), release("1.0", first)), release("4.0", first))
-    deployed.write_state(first, {"net": history})
+    write_state(first, {"net": history})
     first.rename(second)
-    moved = deployed.read_state(second)["net"]
+    moved = read_state(second)["net"]
     assert moved.live == release("3.0", second)
     assert [each.version for each in moved.releases()] == ["3.0", "2.0", "1.0", "4.0"]
     assert moved.previous[1].path == second / "deployed" / "net-1.0.mar"
@@ -61,7 +63,7 @@ def test_an_unknown_field_of_a_later_version_is_ignored(store):
     deploy_into(store, store / "simplenet.mar")
     file = store / "deployed.json"
     file.write_text(file.read_text().replace('"version": "1.0"', '"version": "1.0", "canary": 0.1'))
-    assert deployed.read_state(store)["simplenet"].live.version == "1.0"
+    assert read_state(store)["simplenet"].live.version == "1.0"
 
 
 def test_going_back_twice_goes_back_two_versions(tmp_path):
@@ -80,7 +82,7 @@ def test_so_many_previous_versions_are_kept_and_no_other_files(tmp_path):
     (tmp_path / "deployed").mkdir()
     for version in range(8):
         (tmp_path / "deployed" / f"net-{version}.mar").touch()
-    deployed.prune(tmp_path, {"net": history}, {tmp_path / "deployed" / "net-0.mar"})
+    prune(tmp_path, {"net": history}, {tmp_path / "deployed" / "net-0.mar"})
     assert sorted(file.stem for file in (tmp_path / "deployed").iterdir()) == [
         "net-0",
         "net-4",
@@ -98,22 +100,20 @@ def test_what_was_deployed_is_a_copy_that_writing_into_the_users_file_does_not_c
     kept = deploy_into(store, user_file)
     assert kept == linked
     user_file.write_bytes(b"overwritten")
-    assert deployed.contents_hash(kept)
+    assert contents_hash(kept)
 
 
 def test_an_archive_that_changes_between_its_verification_and_the_copy_is_refused(store):
     with pytest.raises(ServerError, match="expected the archive that was verified, found another"):
-        deployed.keep(store, read_manifest(store / "simplenet.mar"), "0" * 64)
+        keep_copy(store, read_manifest(store / "simplenet.mar"), "0" * 64)
     assert not list((store / "deployed").glob("*.mar"))
 
 
 def test_two_archives_of_one_checkpoint_are_the_same_and_another_profile_is_not(store, tmp_path, trained_checkpoint):
     archive = store / "simplenet.mar"
-    assert deployed.contents_hash(create_archive(trained_checkpoint, export_path=tmp_path)) == (
-        deployed.contents_hash(archive)
-    )
+    assert contents_hash(create_archive(trained_checkpoint, export_path=tmp_path)) == (contents_hash(archive))
     with_profile(archive, "latency", tmp_path / "other.mar")
-    assert deployed.contents_hash(tmp_path / "other.mar") != deployed.contents_hash(archive)
+    assert contents_hash(tmp_path / "other.mar") != contents_hash(archive)
 
 
 def test_a_store_serves_what_was_deployed_and_says_what_it_leaves_out(store, tmp_path):
@@ -146,20 +146,20 @@ def test_a_store_of_deployed_archives_only_is_not_empty(store):
 
 def test_what_the_server_starts_with_is_recorded_before_its_profile_is_replaced(store):
     served = collect(store, profile="latency")["simplenet"]
-    origin = deployed.read_origin(store.parent / "run")
+    origin = read_origin(store.parent / "run")
     assert (origin.model_store, origin.profile) == (str(store), "latency")
-    assert deployed.contents_hash(Path(origin.archives["simplenet"])) == origin.contents["simplenet"]
-    assert deployed.contents_hash(served) != origin.contents["simplenet"]
+    assert contents_hash(Path(origin.archives["simplenet"])) == origin.contents["simplenet"]
+    assert contents_hash(served) != origin.contents["simplenet"]
 
 
 def test_one_process_at_a_time_holds_a_lock(tmp_path):
     with (
-        deployed.exclusive(tmp_path / "lock", "busy"),
+        exclusive(tmp_path / "lock", "busy"),
         pytest.raises(ServerError, match="busy"),
-        deployed.exclusive(tmp_path / "lock", "busy"),
+        exclusive(tmp_path / "lock", "busy"),
     ):
         pass
-    with deployed.exclusive(tmp_path / "lock", "busy"):
+    with exclusive(tmp_path / "lock", "busy"):
         pass
 
 

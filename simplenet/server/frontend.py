@@ -11,6 +11,7 @@ The added classes are in java/:
     Gate                    predictions: counts what is in flight, /ping, statuses that say whether to try again
     Management              management: every request needs the token; what is in flight, drain, health
     InOrder                 one request of a connection at a time, whatever a client sends before it has its response
+    Malformed               requests that are not as HTTP has them, each refused with the cause
     Queues                  no request stays in TorchServe's queues for ever
     ResponseDecoder         what a worker sends, without TorchServe's quadratic time
     Traffic, Watch, Answers, Body   what these share

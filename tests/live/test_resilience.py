@@ -290,17 +290,3 @@ def test_a_server_whose_workers_cannot_come_back_ends_with_the_cause(attached, s
         line = done.stderr
     assert "simplenet: no worker for " in line
     assert "No such file or directory" in line
-
-
-@pytest.mark.parametrize(
-    ("target", "content_type"),
-    [
-        ("/predictions/simplenet", "multipart/form-data; boundary="),
-        ("*", "application/json"),
-    ],
-)
-def test_what_torchserve_cannot_parse_is_400(impatient, target, content_type):
-    head = f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: 2\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", impatient.port), timeout=30) as connection:
-        connection.sendall(head.encode() + b"\rx")
-        assert connection.recv(64).startswith(b"HTTP/1.1 400 ")

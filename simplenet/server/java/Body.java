@@ -30,6 +30,13 @@ final class Body {
         return size;
     }
 
+    /** What has come of it and what has not. */
+    @Override
+    public String toString() {
+        String expected = announced > 0 ? announced + " bytes" : "a last chunk";
+        return "body: expected " + expected + ", found its end after " + size + " bytes";
+    }
+
     void append(ByteBuf chunk) {
         int count = chunk.readableBytes();
         if (size + count > bytes.length) {

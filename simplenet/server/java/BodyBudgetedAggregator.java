@@ -91,6 +91,10 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (event instanceof ChannelInputShutdownEvent) {
             giveBackArriving();
             endWithoutReset(context.channel());
+            if (body.isOpen()) {
+                context.write(Answers.closing(HttpResponseStatus.BAD_REQUEST, body.toString()));
+                body.clear();
+            }
             if (waits) {
                 long patience = LEFT_S > 0 ? LEFT_S : Traffic.longest();
                 leaving = context.executor().schedule(() -> context.close(), patience, TimeUnit.SECONDS);
@@ -177,10 +181,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             HttpContent chunk = (HttpContent) message;
             progress = Traffic.now();
             if (body.size() + chunk.content().readableBytes() > maxContentLength()) {
-                refused = Answers.error(
+                refused = Answers.closing(
                         HttpResponseStatus.REQUEST_ENTITY_TOO_LARGE,
                         "body: expected at most " + maxContentLength() + " bytes, found more");
-                refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
             } else {
                 body.append(chunk.content());
             }
@@ -266,9 +269,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             cut = true;
             giveBackArriving();
             body.clear();
-            FullHttpResponse response = Answers.error(
+            FullHttpResponse response = Answers.closing(
                     HttpResponseStatus.REQUEST_TIMEOUT, "body: nothing of it arrived for " + STALL_S + " s");
-            response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
             context.writeAndFlush(response).addListener(ChannelFutureListener.CLOSE);
         }
     }
@@ -276,14 +278,12 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     /** Whether a request may be received; if not, `refused` is the response to it. */
     private boolean isAccepted(HttpMessage start) {
         if (predictions && Traffic.isDraining()) {
-            refused = Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "the server is stopping; try again");
-            refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            refused = Answers.closing(HttpResponseStatus.SERVICE_UNAVAILABLE, "the server is stopping; try again");
             return false;
         }
         long size = lengthOf(start);
         if (size < 0) {
-            refused = Answers.error(HttpResponseStatus.BAD_REQUEST, "Content-Length: expected 0 or more, found " + size);
-            refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            refused = Answers.closing(HttpResponseStatus.BAD_REQUEST, "Content-Length: expected 0 or more, found " + size);
             return false;
         }
         if (size <= SMALL || charge(size)) {
@@ -333,7 +333,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     /** TorchServe closes by a reset, which may overtake the response; this connection gets an ordinary end. */
     private static void endWithoutReset(Channel channel) {
-        channel.config().setOption(ChannelOption.SO_LINGER, -1);
+        if (channel.isOpen()) { // otherwise it has ended, whatever its handlers are still told
+            channel.config().setOption(ChannelOption.SO_LINGER, -1);
+        }
     }
 
     private static boolean isRefusal(Object response) {

@@ -7,6 +7,7 @@ import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelOutboundBuffer;
 import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.DecoderException;
 import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpHeaderNames;
@@ -64,15 +65,13 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     public void channelRead(ChannelHandlerContext context, Object message) throws Exception {
         if (message instanceof FullHttpRequest) {
             FullHttpRequest request = (FullHttpRequest) message;
-            String unready = Traffic.unready();
-            if (unready != null && request.uri().startsWith("/ping")) {
-                boolean keepAlive = HttpUtil.isKeepAlive(request) && request.decoderResult().isSuccess();
+            reusable = request.decoderResult().isSuccess() && HttpUtil.isKeepAlive(request);
+            FullHttpResponse refusal = refusal(request);
+            if (refusal != null) {
                 ReferenceCountUtil.release(message);
-                context.writeAndFlush(Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "not ready: " + unready))
-                        .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
+                refuse(refusal);
                 return;
             }
-            reusable = request.decoderResult().isSuccess() && HttpUtil.isKeepAlive(request);
             if (open == 0) {
                 since = Traffic.now();
             }
@@ -80,6 +79,34 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
             Traffic.IN_FLIGHT.incrementAndGet();
         }
         super.channelRead(context, message);
+    }
+
+    /** What netty could not read, and threw. */
+    @Override
+    public void exceptionCaught(ChannelHandlerContext context, Throwable cause) throws Exception {
+        if (cause instanceof DecoderException && open == 0) {
+            reusable = false;
+            refuse(Malformed.refusal(cause, false));
+        } else {
+            super.exceptionCaught(context, cause);
+        }
+    }
+
+    /** The response to a request that TorchServe need not see, else null. */
+    private static FullHttpResponse refusal(FullHttpRequest request) {
+        String unready = Traffic.unready();
+        if (unready != null && request.uri().startsWith("/ping")) {
+            return Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, "not ready: " + unready);
+        }
+        return Malformed.refusal(request);
+    }
+
+    private void refuse(FullHttpResponse refusal) {
+        if (!reusable) {
+            refusal.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+        }
+        context.writeAndFlush(refusal)
+                .addListener(reusable ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
     }
 
     @Override

@@ -41,6 +41,7 @@ class Server:
     max_queue_wait_s: float = MAX_QUEUE_WAIT_S  # how long a request may wait for a worker
     recovery_timeout_s: float = RECOVERY_TIMEOUT_S  # how long a model may be without a worker
     drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
+    start_up_s: float = 0.0  # how long it took to become ready
     samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
     identity: str = ""  # of the process, so that a recycled pid is not mistaken for it; empty in an old record
 
@@ -111,7 +112,7 @@ def find(port: int) -> Server:
     Raises:
         ServerError: there is none, or its record cannot be read.
     """
-    return _found(port, _read)
+    return _found(port, read_record)
 
 
 def find_to_stop(port: int) -> Server:
@@ -129,7 +130,7 @@ def find_all() -> tuple[list[Server], list[ServerError]]:
     servers, errors = [], []
     for folder in dict.fromkeys([*folders, *_run_dirs_in_use()]):
         try:
-            servers.append(_read(folder))
+            servers.append(read_record(folder))
         except ServerError as error:
             errors.append(error)
     return sorted(servers, key=lambda server: server.port), errors
@@ -159,8 +160,12 @@ def _holds_record(folder: Path) -> bool:
     return folder.name.isdecimal() and (folder / RECORD).is_file()
 
 
-def _read(folder: Path) -> Server:
-    """The record in a run directory."""
+def read_record(folder: Path) -> Server:
+    """The record in a run directory.
+
+    Raises:
+        ServerError: there is none, or it cannot be read.
+    """
     known = {each.name for each in fields(Server)}
     try:
         record = orjson.loads((folder / RECORD).read_bytes())
@@ -180,9 +185,20 @@ def _read(folder: Path) -> Server:
     return server
 
 
+def is_record_of(server: Server) -> bool:
+    """Whether the record in the server's run directory is its own, or nobody's, and not that of a later server there.
+
+    Whoever holds the lock on the folder may then remove the files.
+    """
+    try:
+        return read_record(server.run_dir).pid == server.pid
+    except ServerError:
+        return True
+
+
 def _read_or_rebuilt(folder: Path) -> Server:
     try:
-        return _read(folder)
+        return read_record(folder)
     except ServerError:
         leader = next(_leaders(folder), None)
         nobody = Server(int(folder.name), 0, 0.0, (), run_dir=folder, identity="none")

@@ -32,7 +32,8 @@ from simplenet.server.watched import Description, WatchedModel, describe, probe,
 from simplenet.signals import signals_interrupt
 
 PERIOD_S = 1.0
-RESPONSE_TIMEOUT_S = 3.0  # of the frontend, and of a worker to a probe
+RESPONSE_TIMEOUT_S = 3.0  # of the frontend
+PROBE_TIMEOUT_S = 3.0  # of a worker; a request of a client may take longer
 STOP_SLACK_S = 10.0
 _MOST_PROBES = 64  # at the same time
 LOG = "supervisor.log"
@@ -45,7 +46,8 @@ class Supervisor:
         server: from `start`, ready.
         say: called with one line for each thing that happens.
         period_s: seconds from one look to the next.
-        response_timeout_s: seconds that the frontend has to respond; a request of a client may take longer.
+        response_timeout_s: seconds in which the frontend must respond; within the recovery time-out it may fail to.
+        probe_timeout_s: seconds to wait for a prediction; that of a client may take longer.
         stop_slack_s: seconds that stopping may take longer than it should.
         clock: seconds in which somebody watched; by default of a clock that nobody sets.
     """
@@ -57,17 +59,18 @@ class Supervisor:
         *,
         period_s: float = PERIOD_S,
         response_timeout_s: float = RESPONSE_TIMEOUT_S,
+        probe_timeout_s: float = PROBE_TIMEOUT_S,
         stop_slack_s: float = STOP_SLACK_S,
         clock: AwakeClock | None = None,
     ) -> None:
         self._server, self._say = server, say
-        self._period_s, self._response_timeout_s = period_s, response_timeout_s
-        self._stop_slack_s = stop_slack_s
+        self._period_s, self._stop_slack_s = period_s, stop_slack_s
+        self._response_timeout_s, self._probe_timeout_s = response_timeout_s, probe_timeout_s
         # A worker takes as long to come back as the first took to come.
         self._recovery_s = max(server.recovery_timeout_s, 2 * server.start_up_s)
         self._slow_s = server.max_queue_wait_s + PERIOD_S  # by then requests are refused for want of a worker
         # A look may take some time-outs. A sleep must not count as much as a failure.
-        longest_gap_s = min(5 * (period_s + response_timeout_s), self._recovery_s / 2)
+        longest_gap_s = min(5 * (period_s + response_timeout_s + probe_timeout_s), self._recovery_s / 2)
         self._clock = clock or AwakeClock(longest_gap_s)
         self._session = loopback_session()
         self._responded = self._clock.read()
@@ -75,7 +78,8 @@ class Supervisor:
         self._gone: set[str] = set()  # models that were unregistered
         self._unready = ""
         self._told: str | None = None  # the reason that the frontend has
-        self._logs_when_well = log_sizes(server.logs)
+        # What was logged at the last two looks that found nothing wrong: a cause is often written before the end.
+        self._logs_when_well = [log_sizes(server.logs)] * 2
         self._token = (server.run_dir / TOKEN).read_text()
         self._stopping_since: float | None = None
 
@@ -113,9 +117,11 @@ class Supervisor:
         self._keep_files()
         self._clock.read()  # a look that waits for a time-out is no sleep
         # First, whether the frontend responds at all: if not, every model would be a time-out more.
+        there: set[str] | None = None
         with suppress(ServerError):
             there = registered_models(self._server, self._response_timeout_s)
             self._responded = self._clock.read()
+        if there is not None:
             self._tell("; ".join(self._look_at(self._watched(there))))
         silent = self._clock.read() - self._responded
         if silent > self._recovery_s and not self._server.is_stopping:
@@ -131,7 +137,7 @@ class Supervisor:
         if record is not None and record.pid == self._server.pid:
             self._server = record  # a deployment changes it
         # `stop` removes them only after the process has ended, so their absence is looked at first.
-        lacks_token = not (run_dir / TOKEN).is_file()
+        lacks_token = _text(run_dir / TOKEN) != self._token
         if (record is None or lacks_token) and (self._server.process() is None or self._server.is_stopping):
             return
         with suppress(OSError):
@@ -176,7 +182,7 @@ class Supervisor:
 
     def _ask(self, model: WatchedModel, is_due: bool, now: float) -> tuple[bool | None, Description | None]:
         """Whether a worker responded to a prediction, and what TorchServe says about a model whose worker is missed."""
-        responded = is_due and probe(self._server, self._session, model.name, self._response_timeout_s)
+        responded = is_due and probe(self._server, self._session, model.name, self._probe_timeout_s)
         missed = not model.working and not responded
         if model.name in self._server.silent_models:  # its workers are always missed
             missed = missed and now - model.alive > self._recovery_s / 3
@@ -210,16 +216,17 @@ class Supervisor:
     def _tell(self, reason: str) -> None:
         """Set what /ping says; a stock frontend cannot be told."""
         if not reason:
-            self._logs_when_well = log_sizes(self._server.logs)
+            self._logs_when_well = [self._logs_when_well[1], log_sizes(self._server.logs)]
         if bool(reason) != bool(self._unready):
             self._say(f"not ready: {reason}" if reason else "ready again")
         self._unready = reason
         if reason != self._told and is_own(self._server.run_dir):
-            management.request(self._server, "PUT", "/health", self._response_timeout_s, reason=reason)
-            self._told = reason
+            with suppress(ServerError):  # the next look tells it
+                management.request(self._server, "PUT", "/health", self._response_timeout_s, reason=reason)
+                self._told = reason
 
     def _cause(self) -> str:
-        cause = root_cause(self._server.logs, self._server.models, self._logs_when_well)
+        cause = root_cause(self._server.logs, self._server.models, self._logs_when_well[0])
         return f"{cause} (logs: {self._server.logs})"
 
 
@@ -252,6 +259,13 @@ def main(run_dir: Path) -> int:
                 (run_dir / ENDED).write_text(str(error))
         return 1
     return 0
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _log(line: str) -> None:

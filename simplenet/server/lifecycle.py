@@ -68,7 +68,7 @@ def start(
         ServerError: Java is missing, a port is taken, or the server cannot be started.
     """
     java = torchserve.find_java()
-    check_ports(port, host)
+    address = check_ports(port, host)
     manifests = {name: read_manifest(path) for name, path in archives.items()}
     settings = [manifest.settings for manifest in manifests.values()]
     gpus = count_gpus()
@@ -76,7 +76,7 @@ def start(
     models = sum(path.stat().st_size for path in archives.values())
     memory = plan_memory(offered_bytes(), sum(model_workers.values()), torchserve.read_config(), models)
     numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
-    config = torchserve.write_config(run_dir, archives, port, host, numbers, memory.max_request_size)
+    config = torchserve.write_config(run_dir, archives, port, address, numbers, memory.max_request_size)
     least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
     response_timeout_s = _response_timeout_s(settings)
     options = [
@@ -97,6 +97,7 @@ def start(
             started=psutil.Process(pid).create_time(),
             models=tuple(archives),
             host=host,
+            address=address,
             model_workers=model_workers,
             run_dir=run_dir,
             versions={name: manifest.version for name, manifest in manifests.items()},

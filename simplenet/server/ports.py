@@ -7,8 +7,11 @@ from simplenet.errors import ServerError
 PORT_NAMES = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
 
 
-def check_ports(port: int, host: str = "127.0.0.1") -> None:
+def check_ports(port: int, host: str = "127.0.0.1") -> str:
     """Check that the address is this machine's and all five ports are free.
+
+    Returns:
+        The IPv4 address that the host's name stands for.
 
     Raises:
         ServerError: names the wrong address or port.
@@ -18,6 +21,7 @@ def check_ports(port: int, host: str = "127.0.0.1") -> None:
     with socket.socket() as probe:
         try:
             probe.bind((host or "?", 0))
+            address = str(probe.getsockname()[0])
         except (OSError, UnicodeError) as error:
             raise ServerError(
                 f"host: expected an IPv4 address or a name of this machine (0.0.0.0 for all), found {host!r}"
@@ -26,8 +30,9 @@ def check_ports(port: int, host: str = "127.0.0.1") -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((host if offset == 0 else "127.0.0.1", port + offset))
+                probe.bind((address if offset == 0 else "127.0.0.1", port + offset))
             except OSError as error:
                 raise ServerError(
                     f"port {port + offset} ({name}): {error.strerror}; choose another with --port"
                 ) from error
+    return address

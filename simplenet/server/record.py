@@ -42,6 +42,7 @@ class Server:
     recovery_timeout_s: float = RECOVERY_TIMEOUT_S  # how long a model may be without a worker
     drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
     start_up_s: float = 0.0  # how long it took to become ready
+    address: str = ""  # that the host's name stood for at the start: a name server may fail later
     samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
     identity: str = ""  # of the process, so that a recycled pid is not mistaken for it; empty in an old record
 
@@ -53,7 +54,8 @@ class Server:
     @property
     def loopback_url(self) -> str:
         """The address of predictions from this machine."""
-        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
+        address = self.address or self.host
+        return f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{self.port}"
 
     @property
     def workers(self) -> str:

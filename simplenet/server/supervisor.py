@@ -30,6 +30,7 @@ from simplenet.server.root_cause import log_sizes, root_cause
 from simplenet.server.run_dir import ENDED, RECORD, TOKEN, claimed, stopping_timeout_s, tidy
 from simplenet.server.watched import Description, WatchedModel, describe, probe, registered_models
 from simplenet.signals import signals_interrupt
+from simplenet.text import first_line
 
 PERIOD_S = 1.0
 RESPONSE_TIMEOUT_S = 3.0  # of the frontend
@@ -76,7 +77,7 @@ class Supervisor:
         self._responded = self._clock.read()
         self._models: dict[str, WatchedModel] = {}
         self._gone: set[str] = set()  # models that were unregistered
-        self._unready = ""
+        self._unready = self._fault = ""
         self._told: str | None = None  # the reason that the frontend has
         # What was logged at the last two looks that found nothing wrong: a cause is often written before the end.
         self._logs_when_well = [log_sizes(server.logs)] * 2
@@ -93,7 +94,7 @@ class Supervisor:
             if self._server.is_stopping:
                 self._refuse_endless_stop()
             else:
-                self.look()
+                self._look_whatever_happens()
             with suppress(psutil.TimeoutExpired):
                 process.wait(self._period_s)
         if not self._server.is_stopping and (self._server.run_dir / RECORD).is_file():
@@ -106,6 +107,17 @@ class Supervisor:
         longest = max(self._server.drain_timeout_s, stopping_timeout_s(self._server.run_dir)) + STOP_TIMEOUT_S
         if now - self._stopping_since > longest + self._stop_slack_s:
             raise ServerError("stopping was not finished by whoever began it")
+
+    def _look_whatever_happens(self) -> None:
+        """Look; a fault of this process or its files, out of descriptors say, ends neither it nor a healthy server."""
+        fault = ""
+        try:
+            self.look()
+        except (OSError, RuntimeError, ValueError, psutil.Error) as error:
+            fault = f"cannot look: {first_line(error)}"
+        if fault and fault != self._fault:
+            self._say(fault)
+        self._fault = fault
 
     def look(self) -> None:
         """Look once, and tell the frontend what /ping shall say.
@@ -196,7 +208,8 @@ class Supervisor:
             model.next_probe = now + self._server.response_timeout_s
         if described is not None and (described.workers_wanted > 0) != model.wanted:
             model.wanted = described.workers_wanted > 0
-            self._say(f"{model.name}: scaled to {described.workers_wanted} workers")
+            plural = "s" * (described.workers_wanted != 1)
+            self._say(f"{model.name}: scaled to {described.workers_wanted} worker{plural}")
         works = bool(model.working or responded or (described and described.ready))
         model.wanted = model.wanted or works
         if works or not model.wanted:

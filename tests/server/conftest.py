@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from stand_in_frontend import StandIn
+from stand_in import StandIn
 from support import free_port
 
 

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import pytest
-from stand_in_frontend import StandIn
+from stand_in import StandIn
 from support import COMMAND_TIMEOUT_S
 
 from simplenet.errors import ServerError
@@ -291,7 +292,7 @@ def test_a_model_that_was_scaled_to_no_workers_is_not_missed_until_it_shall_have
     one.set(models=models)
     with pytest.raises(ServerError, match="net: no worker for 31 s"):
         look_for(supervisor, seconds, 40)
-    assert "net: scaled to 1 workers" in lines
+    assert "net: scaled to 1 worker" in lines
 
 
 def test_another_version_that_was_made_the_default_past_deploy_counts(stand_in):
@@ -312,6 +313,23 @@ def test_a_stock_frontend_is_watched_too(stand_in):
     assert (one.asked("PUT"), lines[-1]) == (0, "not ready: net: no worker")
     with pytest.raises(ServerError, match="net: no worker for 31 s"):
         look_for(supervisor, seconds, 40)
+
+
+def test_a_fault_of_the_supervisors_own_files_is_said_once_and_ends_nothing(stand_in):
+    one, lines = stand_in(), []
+    (one.server.states / "1.json").mkdir()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "cannot look" in line:
+            threading.Timer(0.2, (one.server.states / "1.json").rmdir).start()
+        else:
+            one.kill(one.process)
+
+    with pytest.raises(ServerError, match="ended by itself"):
+        Supervisor(one.server, say, period_s=0.01).run()
+    assert lines[0].startswith("cannot look: [Errno 21]")
+    assert lines[1:] == [f"net 1.0: worker {one.workers['net'].pid} is ready"]
 
 
 def detached(one) -> subprocess.Popen:

@@ -81,7 +81,7 @@ class Supervisor:
         self._told: str | None = None  # the reason that the frontend has
         # What was logged at the last two looks that found nothing wrong: a cause is often written before the end.
         self._logs_when_well = [log_sizes(server.logs)] * 2
-        self._token = (server.run_dir / TOKEN).read_text()
+        self._token = _text(server.run_dir / TOKEN)
         self._stopping_since: float | None = None
 
     def run(self) -> None:
@@ -149,7 +149,7 @@ class Supervisor:
         if record is not None and record.pid == self._server.pid:
             self._server = record  # a deployment changes it
         # `stop` removes them only after the process has ended, so their absence is looked at first.
-        lacks_token = _text(run_dir / TOKEN) != self._token
+        lacks_token = _text(run_dir / TOKEN) != self._token  # it may also be damaged
         if (record is None or lacks_token) and (self._server.process() is None or self._server.is_stopping):
             return
         with suppress(OSError):

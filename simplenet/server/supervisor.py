@@ -29,7 +29,7 @@ from simplenet.server.record import Server, is_record_of, read_record, write_rec
 from simplenet.server.root_cause import log_sizes, root_cause
 from simplenet.server.run_dir import ENDED, RECORD, TOKEN, claimed, stopping_timeout_s, tidy
 from simplenet.server.watched import Description, WatchedModel, describe, probe, registered_models
-from simplenet.signals import signals_interrupt
+from simplenet.signals import signals_ignored, signals_interrupt
 from simplenet.text import first_line
 
 PERIOD_S = 1.0
@@ -256,22 +256,30 @@ def main(run_dir: Path) -> int:
         server = read_record(run_dir)
     except ServerError:  # stopped meanwhile
         return 0
-    try:
-        with signals_interrupt():
+    with signals_interrupt():
+        try:
             Supervisor(server, _log).run()
-    except KeyboardInterrupt:  # a service manager, say: as a `serve` in the foreground
-        _log("stopping: the supervisor was asked to end")
-        stop_running(server, server.drain_timeout_s)
-    except ServerError as error:
-        _log(f"ended: {error}")
-        end_processes(server)
-        # Another server may have been started on the port meanwhile.
-        with suppress(ServerError, OSError), claimed(server.port, run_dir.parent):
-            if is_record_of(server):
-                tidy(run_dir)
-                (run_dir / ENDED).write_text(str(error))
-        return 1
-    return 0
+            return 0
+        except KeyboardInterrupt:  # from a service manager, say: as with a `serve` in the foreground
+            _log("stopping: the supervisor was asked to end")
+            stop_running(server, server.drain_timeout_s)
+            return 0
+        except ServerError as error:
+            failure = str(error)
+    with signals_ignored():
+        _end(server, failure)
+    return 1
+
+
+def _end(server: Server, failure: str) -> None:
+    """End what is left of a server that failed, and leave the cause for `stop` and `status`."""
+    _log(f"ended: {failure}")
+    end_processes(server)
+    # Another server may have been started on the port meanwhile.
+    with suppress(ServerError, OSError), claimed(server.port, server.run_dir.parent):
+        if is_record_of(server):
+            tidy(server.run_dir)
+            (server.run_dir / ENDED).write_text(failure)
 
 
 def _text(file: Path) -> str:

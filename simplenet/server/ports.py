@@ -3,6 +3,7 @@
 import socket
 
 from simplenet.errors import ServerError
+from simplenet.server.record import find
 
 PORT_NAMES = ("inference", "management", "metrics", "gRPC inference", "gRPC management")
 
@@ -33,6 +34,15 @@ def check_ports(port: int, host: str = "127.0.0.1") -> str:
                 probe.bind((address if offset == 0 else "127.0.0.1", port + offset))
             except OSError as error:
                 raise ServerError(
-                    f"port {port + offset} ({name}): {error.strerror}; choose another with --port"
+                    f"port {port + offset} ({name}): {error.strerror}; {_stop_ours(port)}choose another with --port"
                 ) from error
     return address
+
+
+def _stop_ours(port: int) -> str:
+    """How to stop the server that was started here and runs on the port, if one does."""
+    try:
+        runs = find(port).process() is not None
+    except ServerError:
+        return ""
+    return f"a server that was started here runs there: simplenet stop --port {port}, or " if runs else ""

@@ -18,3 +18,9 @@ def test_a_host_that_is_not_an_ipv4_address_of_this_machine_is_refused(host):
 def test_a_host_is_known_by_its_address_whatever_becomes_of_the_name(host, address):
     assert check_ports(free_port(), host) == address
     assert Server(9200, 1, 2.0, (), host=host, address=address).loopback_url == "http://127.0.0.1:9200"
+
+
+def test_a_port_that_a_server_of_ours_has_is_refused_with_how_to_stop_it(stand_in):
+    port = stand_in().server.port
+    with pytest.raises(ServerError, match=rf"in use; a server .* runs there: simplenet stop --port {port}, or choose"):
+        check_ports(port)

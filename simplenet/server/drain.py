@@ -5,16 +5,16 @@ first refuses every new request with 503 and Retry-After, and counts those that 
 """
 
 import time
-from contextlib import suppress
 
 from simplenet.errors import ServerError
 from simplenet.server.frontend import is_own
 from simplenet.server.management import request
+from simplenet.server.quiet import quiet
 from simplenet.server.record import Server
-from simplenet.server.run_dir import STOPPING
+from simplenet.server.run_dir import begin_stopping
 
-_POLL_S = 0.05
-_RESPONSE_TIMEOUT_S = 5.0
+_RESPONSE_TIMEOUT_S = 5.0  # a busy frontend may take long to respond
+_LEAST_TIMEOUT_S = 0.2
 _QUIET_S = 0.2  # a request that was read from its socket just before is counted by then
 
 
@@ -28,37 +28,41 @@ def drain(server: Server, timeout_s: float) -> int:
         timeout_s: seconds to wait; 0 does not even refuse new requests.
 
     Returns:
-        How many requests were still in flight at the end.
+        How many requests were still in flight at the end, as far as the frontend responded.
 
     Example:
         >>> drain(find(8080), timeout_s=30)  # doctest: +SKIP
         0
     """
-    if timeout_s <= 0:
+    if timeout_s <= 0 or not is_own(server.run_dir):
         return 0
-    if not is_own(server.run_dir):
-        return 0
-    (server.run_dir / STOPPING).touch()
+    begin_stopping(server.run_dir, timeout_s)
     deadline = time.monotonic() + timeout_s
-    refuses, in_flight, quiet_since = False, 0, None
-    while (now := time.monotonic()) < deadline and server.process() is not None:
-        with suppress(ServerError):  # a busy frontend may take long to respond
+    refuses, last = False, 0
+
+    def in_flight() -> int | None:
+        nonlocal refuses, last
+        if server.process() is None:
+            return 0
+        left_s = min(_RESPONSE_TIMEOUT_S, max(_LEAST_TIMEOUT_S, deadline - time.monotonic()))
+        try:
             if not refuses:
-                request(server, "PUT", "/drain", timeout_s=_RESPONSE_TIMEOUT_S)
+                request(server, "PUT", "/drain", timeout_s=left_s)
                 refuses = True
-            in_flight = in_flight_of(server)
-            quiet_since = (quiet_since or now) if in_flight == 0 else None
-            if quiet_since is not None and now - quiet_since >= _QUIET_S:
-                return 0
-        time.sleep(_POLL_S)
-    return in_flight
+            last = in_flight_of(server, left_s)
+        except ServerError:
+            return None
+        return last
+
+    quiet(in_flight, timeout_s, _QUIET_S)
+    return last if server.process() is not None else 0
 
 
-def in_flight_of(server: Server) -> int:
+def in_flight_of(server: Server, timeout_s: float = _RESPONSE_TIMEOUT_S) -> int:
     """How many requests, over HTTP and gRPC, the server has accepted and not answered.
 
     Raises:
         ServerError: it does not respond.
     """
-    counts = request(server, "GET", "/requests", timeout_s=_RESPONSE_TIMEOUT_S)
+    counts = request(server, "GET", "/requests", timeout_s=timeout_s)
     return max(int(counts["in_flight"]), int(counts["held"]))

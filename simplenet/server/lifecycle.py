@@ -5,14 +5,16 @@ can share a machine, and `stop` finds the right one.
 """
 
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
 from simplenet.server import processes, torchserve
 from simplenet.server.drain import drain
@@ -23,8 +25,8 @@ from simplenet.server.memory import given_bytes, offered_bytes, plan_memory
 from simplenet.server.model_config import response_timeout_of, whole_number
 from simplenet.server.ports import check_ports
 from simplenet.server.ready import writes_state
-from simplenet.server.record import Server, find_to_stop, write_record
-from simplenet.server.run_dir import STOPPING, claimed, tidy
+from simplenet.server.record import Server, find_to_stop, is_record_of, write_record
+from simplenet.server.run_dir import begin_stopping, claimed, tidy
 from simplenet.settings import (
     DEFAULT_PORT,
     DEFAULT_RESPONSE_TIMEOUT_S,
@@ -67,7 +69,7 @@ def start(
         ServerError: Java is missing, a port is taken, or the server cannot be started.
     """
     java = torchserve.find_java()
-    check_ports(port, host)
+    address = check_ports(port, host)
     manifests = {name: read_manifest(path) for name, path in archives.items()}
     settings = [manifest.settings for manifest in manifests.values()]
     gpus = count_gpus()
@@ -75,7 +77,7 @@ def start(
     models = sum(path.stat().st_size for path in archives.values())
     memory = plan_memory(offered_bytes(), sum(model_workers.values()), torchserve.read_config(), models)
     numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
-    config = torchserve.write_config(run_dir, archives, port, host, numbers, memory.max_request_size)
+    config = torchserve.write_config(run_dir, archives, port, address, numbers, memory.max_request_size)
     least_delay = all(one.get("maxBatchDelay") == 1 for one in settings)
     response_timeout_s = _response_timeout_s(settings)
     options = [
@@ -95,6 +97,7 @@ def start(
             started=psutil.Process(pid).create_time(),
             models=tuple(archives),
             host=host,
+            address=address,
             model_workers=model_workers,
             run_dir=run_dir,
             versions={name: manifest.version for name, manifest in manifests.items()},
@@ -169,21 +172,54 @@ def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
     """
     server = find_to_stop(port)
     if server.process() is not None:
-        try:
-            cut_off = drain(server, server.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
-        except KeyboardInterrupt:  # a second signal: at once
-            cut_off = 0
-        stop_server(server)
-        return cut_off
+        return stop_running(server, server.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
     with claimed(port, server.run_dir.parent):
-        stop_server(server)
+        if is_record_of(server):
+            stop_server(server)
     return None
 
 
+def stop_running(server: Server, drain_timeout_s: float) -> int:
+    """Drain a running server and end it; return once its port can have another.
+
+    Returns:
+        How many requests were cut off.
+    """
+    try:
+        cut_off = drain(server, drain_timeout_s)
+    except KeyboardInterrupt:  # a second signal: at once
+        cut_off = 0
+    end_processes(server)
+    _tidy_when_free(server, STOP_TIMEOUT_S)
+    _wait_for_supervisor(server, STOP_TIMEOUT_S)
+    return cut_off
+
+
+def _tidy_when_free(server: Server, timeout_s: float) -> None:
+    """Remove the files of a server that has ended, unless whoever holds its folder does.
+
+    A `serve` in the foreground does it itself, and is waited for; a new one on the port has removed them.
+    """
+    deadline = time.monotonic() + timeout_s
+    while is_record_of(server) and time.monotonic() < deadline:
+        with suppress(ServerError), claimed(server.port, server.run_dir.parent):
+            if is_record_of(server):
+                tidy(server.run_dir)
+            return
+        time.sleep(processes.POLL_S)
+
+
 def stop_server(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """End the frontend, all its workers and its supervisor at once; keep the logs."""
+    """End the frontend, all its workers and its supervisor at once; keep the logs.
+
+    For whoever holds the lock on the run directory: another server could be starting there.
+    """
     end_processes(server, timeout_s)
     tidy(server.run_dir)
+    _wait_for_supervisor(server, timeout_s)
+
+
+def _wait_for_supervisor(server: Server, timeout_s: float) -> None:
     processes.wait_for_all(processes.others_with(SUPERVISOR, str(server.run_dir)), timeout_s)
 
 
@@ -191,7 +227,8 @@ def end_processes(server: Server, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """End the frontend and all its workers at once; keep every file."""
     frontend = server.process()
     if frontend is not None:
-        (server.run_dir / STOPPING).touch()
+        if not server.is_stopping:
+            begin_stopping(server.run_dir)
         members = processes.family(frontend)
         processes.terminate(frontend)
         processes.wait_for_all(members, timeout_s)

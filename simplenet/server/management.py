@@ -21,10 +21,20 @@ def new_token(run_dir: Path) -> Path:
     Returns:
         The file.
     """
-    file = run_dir / TOKEN
-    file.touch(mode=0o600)
-    file.write_text(secrets.token_urlsafe(32))
-    return file
+    return write_token(run_dir, secrets.token_urlsafe(32))
+
+
+def write_token(run_dir: Path, token: str) -> Path:
+    """Write a token into the run directory, readable by this user alone; nobody sees a part of it.
+
+    Returns:
+        The file.
+    """
+    file, hidden = run_dir / TOKEN, run_dir / f".{TOKEN}"
+    hidden.unlink(missing_ok=True)
+    hidden.touch(mode=0o600)
+    hidden.write_text(token)
+    return hidden.replace(file)
 
 
 def request(server: Server, method: str, path: str, timeout_s: float = TIMEOUT_S, **query: Any) -> Any:

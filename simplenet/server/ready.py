@@ -90,7 +90,7 @@ def _is_ready(server: Server, session: requests.Session) -> bool:
 def _responds(server: Server, session: requests.Session) -> bool:
     """Whether the frontend responds at all; the response itself is only about the frontend."""
     try:
-        session.get(f"{server.url}/ping", timeout=_PING_TIMEOUT_S)
+        session.get(f"{server.loopback_url}/ping", timeout=_PING_TIMEOUT_S)
     except requests.RequestException:
         return False
     return True

@@ -41,6 +41,8 @@ class Server:
     max_queue_wait_s: float = MAX_QUEUE_WAIT_S  # how long a request may wait for a worker
     recovery_timeout_s: float = RECOVERY_TIMEOUT_S  # how long a model may be without a worker
     drain_timeout_s: float = DRAIN_TIMEOUT_S  # how long stopping waits for requests in flight
+    start_up_s: float = 0.0  # how long it took to become ready
+    address: str = ""  # that the host's name stood for at the start: a name server may fail later
     samples: dict[str, tuple[str, str]] = field(default_factory=dict)  # the Content-Type and file of a valid request
     identity: str = ""  # of the process, so that a recycled pid is not mistaken for it; empty in an old record
     memory_limit: int = 0  # bytes that SIMPLENET_MEMORY gave it; 0 if it was not set
@@ -53,7 +55,8 @@ class Server:
     @property
     def loopback_url(self) -> str:
         """The address of predictions from this machine."""
-        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
+        address = self.address or self.host
+        return f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{self.port}"
 
     @property
     def workers(self) -> str:
@@ -112,7 +115,7 @@ def find(port: int) -> Server:
     Raises:
         ServerError: there is none, or its record cannot be read.
     """
-    return _found(port, _read)
+    return _found(port, read_record)
 
 
 def find_to_stop(port: int) -> Server:
@@ -130,7 +133,7 @@ def find_all() -> tuple[list[Server], list[ServerError]]:
     servers, errors = [], []
     for folder in dict.fromkeys([*folders, *_run_dirs_in_use()]):
         try:
-            servers.append(_read(folder))
+            servers.append(read_record(folder))
         except ServerError as error:
             errors.append(error)
     return sorted(servers, key=lambda server: server.port), errors
@@ -160,8 +163,12 @@ def _holds_record(folder: Path) -> bool:
     return folder.name.isdecimal() and (folder / RECORD).is_file()
 
 
-def _read(folder: Path) -> Server:
-    """The record in a run directory."""
+def read_record(folder: Path) -> Server:
+    """The record in a run directory.
+
+    Raises:
+        ServerError: there is none, or it cannot be read.
+    """
     known = {each.name for each in fields(Server)}
     try:
         record = orjson.loads((folder / RECORD).read_bytes())
@@ -181,9 +188,20 @@ def _read(folder: Path) -> Server:
     return server
 
 
+def is_record_of(server: Server) -> bool:
+    """Whether the record in the server's run directory is its own, or nobody's, and not that of a later server there.
+
+    Whoever holds the lock on the folder may then remove the files.
+    """
+    try:
+        return read_record(server.run_dir).pid == server.pid
+    except ServerError:
+        return True
+
+
 def _read_or_rebuilt(folder: Path) -> Server:
     try:
-        return _read(folder)
+        return read_record(folder)
     except ServerError:
         leader = next(_leaders(folder), None)
         nobody = Server(int(folder.name), 0, 0.0, (), run_dir=folder, identity="none")

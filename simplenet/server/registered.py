@@ -5,7 +5,6 @@ to lose no request. https://github.com/pytorch/serve/blob/master/docs/management
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from simplenet.errors import ServerError
@@ -13,12 +12,13 @@ from simplenet.server import frontend
 from simplenet.server.candidate import Candidate
 from simplenet.server.management import request
 from simplenet.server.model_config import whole_number
+from simplenet.server.quiet import quiet
 from simplenet.server.ready import READY_TIMEOUT_S, living_workers, writes_state
 from simplenet.server.record import Server
 from simplenet.server.root_cause import NO_MESSAGE, failure_since, log_sizes
 
 _POLL_S = 0.1
-_QUIET_S = 0.5  # between two looks at a version's requests: the frontend counts one only once it is in the queue
+_QUIET_S = 0.5  # that a version has no request: the frontend counts one only once it is in the queue
 _LOG_S = 5.0  # by then the frontend has passed on what a worker wrote before it died
 _LOG_APART_S = 0.3
 _DEFAULT_DELAY_MS = 100  # TorchServe's maxBatchDelay, where a model-config has none
@@ -110,26 +110,7 @@ def finish_requests(server: Server, model: str, version: str, patience_s: float 
     """
     if patience_s is None:
         patience_s = _longest_request_s(server, model, version)
-    return quiet(lambda: _requests_of(server, model, version), patience_s)
-
-
-def quiet(count: Callable[[], int], patience_s: float, apart_s: float = _QUIET_S) -> bool:
-    """Whether `count()` is 0 twice in a row, `apart_s` seconds apart, within `patience_s`.
-
-    Example:
-        >>> counts = iter([2, 0, 1, 0, 0])
-        >>> quiet(lambda: next(counts), patience_s=60, apart_s=0.01), list(counts)
-        (True, [])
-    """
-    deadline, was_zero = time.monotonic() + patience_s, False
-    while True:
-        is_zero = count() == 0
-        if is_zero and was_zero:
-            return True
-        if time.monotonic() > deadline and not is_zero:
-            return False
-        was_zero = is_zero
-        time.sleep(apart_s if is_zero else min(apart_s, _POLL_S))
+    return quiet(lambda: _requests_of(server, model, version), patience_s, _QUIET_S, _POLL_S) == 0
 
 
 def _failure_in_full(server: Server, since: dict[str, int], thread: str) -> str | None:

@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simplenet.errors import ServerError
@@ -27,7 +27,7 @@ RECORD = "server.json"  # names the process that serves from the folder
 STATES = "state"  # the folder of the workers' state files
 ENDED = "ended.txt"  # why the server ended by itself
 TOKEN = "management.token"  # only this user can read it
-STOPPING = "stopping"  # a file that is there while the server is being stopped
+STOPPING = "stopping"  # a file that is there while the server is being stopped: the seconds that this waits
 _LONGEST_SOCKET = 103  # bytes of a socket's path: 107 on Linux, 103 on macOS
 _SOCKET = "65531/tmp/.ts.sock.65535"  # the longest name that TorchServe may give one, in a run root
 # TorchServe passes these paths through a file of Latin-1, a class path and log4j's substitutions.
@@ -150,6 +150,20 @@ def renew(run_dir: Path) -> None:
         path.rename(aside / path.name)
     for name in _FOLDERS:
         (run_dir / name).mkdir(exist_ok=True)
+
+
+def begin_stopping(run_dir: Path, timeout_s: float = 0.0) -> None:
+    """Note that the server is being stopped, and how many seconds whoever does it waits for requests in flight."""
+    with suppress(OSError):  # a full disk is no reason not to stop
+        (run_dir / STOPPING).write_text(str(timeout_s))
+
+
+def stopping_timeout_s(run_dir: Path) -> float:
+    """What `begin_stopping` noted; 0 if that is nothing."""
+    try:
+        return float((run_dir / STOPPING).read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def tidy(run_dir: Path) -> None:

@@ -5,8 +5,10 @@ cannot load it, the server is started again without it: TorchServe would try for
 cannot remove a model while that goes on.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ def ready_server(
     left = dict(archives)
     while True:
         require_space(run_dir, left.values())
+        begun = time.monotonic()
         with started(left, run_dir=run_dir, **options) as server:
             samples, refused = _verified(left, run_dir)
             if not refused:
@@ -50,7 +53,7 @@ def ready_server(
             left = {name: path for name, path in left.items() if name not in refused}
             leave_out(list(refused.values()), len(left), refuse)
             if not refused:
-                yield server, samples
+                yield replace(server, start_up_s=time.monotonic() - begun), samples
                 return
             end_processes(server)
         renew(run_dir)

@@ -86,11 +86,12 @@ def held(
     server: Running, pool: ThreadPoolExecutor, seconds: float, count: int = 1
 ) -> list["Future[requests.Response]"]:
     """So many requests in flight, the first of them in the worker's hands."""
-    record, before = find(server.port), in_flight_of(find(server.port))
+    record = find(server.port)
+    until(lambda: in_flight_of(record) == 0)  # the supervisor's requests are counted too
     first = pool.submit(send, server, seconds)
     until(lambda: request(record, "GET", "/requests/simplenet/1.0")["working"] > 0)
     others = [pool.submit(send, server, seconds) for _ in range(count - 1)]
-    until(lambda: in_flight_of(record) >= before + count)
+    until(lambda: in_flight_of(record) >= count)
     return [first, *others]
 
 
@@ -216,6 +217,17 @@ def test_ping_says_that_the_only_worker_is_frozen_and_that_it_is_back(impatient)
     until(lambda: ping(impatient).status_code == 200)
 
 
+def test_a_model_that_an_operator_scales_to_no_workers_is_not_missed(impatient):
+    record, log = find(impatient.port), find(impatient.port).logs / "supervisor.log"
+    query = {"min_worker": 0, "max_worker": 0, "synchronous": "true"}
+    request(record, "PUT", "/models/simplenet", 60, **query)
+    until(lambda: "simplenet: scaled to 0 workers" in log.read_text())
+    until(lambda: ping(impatient).status_code == 200)
+    request(record, "PUT", "/models/simplenet", 60, **{**query, "min_worker": 1, "max_worker": 1})
+    until(lambda: send(impatient).status_code == 200)
+    until(lambda: ping(impatient).status_code == 200)  # the supervisor has seen it too
+
+
 def test_management_needs_the_token(impatient):
     record = find(impatient.port)
     token = (record.run_dir / "management.token").read_text()
@@ -253,18 +265,14 @@ def test_an_upload_that_stalls_keeps_nobody_else_waiting(impatient):
             connection.close()
 
 
-@pytest.mark.parametrize("attached", [False, True])
-def test_a_server_whose_workers_cannot_come_back_ends_with_the_cause(attached, slow_store, start_server):
-    if attached:
-        server = Running(free_port(), "")
-        command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(server.port)]
-        process = subprocess.Popen(
-            [*command, "--model-store", str(slow_store), "--recovery-timeout", "3"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        until(lambda: "ready" in process.stdout.readline())
-    else:
-        server = start_server("--model-store", slow_store, "--recovery-timeout", "3")
+def test_a_server_whose_workers_cannot_come_back_ends_with_the_cause(slow_store):
+    server = Running(free_port(), "")
+    command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(server.port)]
+    process = subprocess.Popen(
+        [*command, "--model-store", str(slow_store), "--recovery-timeout", "3"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until(lambda: "ready" in process.stdout.readline())
     run_dir = find(server.port).run_dir
     shutil.rmtree(run_dir / "tmp")
     (pid,) = worker_pids(server.port)
@@ -280,13 +288,8 @@ def test_a_server_whose_workers_cannot_come_back_ends_with_the_cause(attached, s
 
     until(ended)
     assert set(answers) <= {503}
-    if attached:
-        _, errors = process.communicate(timeout=COMMAND_TIMEOUT_S)
-        assert process.returncode == 1
-        line = errors.splitlines()[-1]
-    else:
-        done = simplenet("stop", "--port", str(server.port))
-        assert done.returncode == 1
-        line = done.stderr
+    _, errors = process.communicate(timeout=COMMAND_TIMEOUT_S)
+    assert process.returncode == 1
+    line = errors.splitlines()[-1]
     assert "simplenet: no worker for " in line
     assert "No such file or directory" in line

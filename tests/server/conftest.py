@@ -3,10 +3,12 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from stand_in import StandIn
+from support import free_port
 
 
 @pytest.fixture
@@ -17,3 +19,17 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     run_root.mkdir(mode=0o700)
     yield run_root
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def stand_in(root: Path) -> Iterator[Callable[..., StandIn]]:
+    """Start servers whose frontend is a stand-in; they are ended with the test."""
+    started: list[StandIn] = []
+
+    def start(*models: str, **options: object) -> StandIn:
+        started.append(StandIn(root / str(free_port()), models or ("net",), **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()

@@ -1,8 +1,12 @@
 """Starting and stopping, as far as it needs no TorchServe."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -10,8 +14,8 @@ from support import free_port
 
 from simplenet.errors import ServerError
 from simplenet.server import lifecycle, processes
-from simplenet.server.record import Server, find
-from simplenet.server.run_dir import new_run_dir
+from simplenet.server.record import Server, find, read_record, write_record
+from simplenet.server.run_dir import claimed, new_run_dir
 
 
 @pytest.mark.parametrize("fault", [OSError("no space left on device"), KeyboardInterrupt()])
@@ -157,3 +161,43 @@ def test_an_unreadable_record_without_a_process_is_removed(root):
     (root / "9100" / "server.json").write_bytes(b"")
     assert lifecycle.stop(9100) is None
     assert list((root / "9100").iterdir()) == []
+
+
+def holding(port: int) -> subprocess.Popen:
+    """A process that holds the lock on the port's run directory, as a `serve` in the foreground does."""
+    program = (
+        f"from simplenet.server.run_dir import claimed\nwith claimed({port}): print('claimed', flush=True); input()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1)
+    assert process.stdout.readline() == b"claimed\n"
+    return process
+
+
+def test_stop_leaves_the_files_to_a_server_that_starts_there_meanwhile(stand_in):
+    one = stand_in()
+    port = one.server.port
+    with holding(port) as other:
+        write_record(replace(one.server, pid=os.getpid(), identity="another"))
+        lifecycle.stop_running(one.server, drain_timeout_s=0)
+        assert read_record(one.run_dir).pid == os.getpid()
+        other.communicate(b"\n")
+    assert one.process.wait(timeout=60) == -signal.SIGTERM
+
+
+def test_stop_waits_until_the_serve_that_holds_the_folder_has_left_it(stand_in):
+    one = stand_in()
+    with holding(one.server.port) as other:
+        leaves = threading.Timer(0.3, other.communicate, args=[b"\n"])
+        leaves.start()
+        assert lifecycle.stop(one.server.port) == 0
+        leaves.join()
+    with claimed(one.server.port):
+        assert not (one.run_dir / "server.json").exists()
+
+
+def test_stopping_on_a_full_disk_stops(stand_in):
+    """The note that the server is being stopped cannot be written: here it is a folder."""
+    one = stand_in()
+    (one.run_dir / "stopping").mkdir()
+    assert lifecycle.stop(one.server.port) == 0
+    assert one.process.wait(timeout=60) == -signal.SIGTERM

@@ -50,6 +50,11 @@ def test_the_workers_are_told_by_model_where_they_differ(numbers, words):
     assert Server(9100, 1, 2.0, tuple(numbers), model_workers=numbers).workers == words
 
 
+@pytest.mark.parametrize(("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("me", "me")])
+def test_an_address_that_means_all_is_reached_at_loopback(host, reached):
+    assert Server(9100, 1, 2.0, (), host=host).loopback_url == f"http://{reached}:9100"
+
+
 def test_a_server_is_known_whatever_became_of_the_clock(root):
     """The creation time moves when the clock is set: here by a day."""
     (root / "9100").mkdir()

@@ -74,12 +74,6 @@ def test_a_batch_delay_means_milliseconds_whatever_the_frontend_counts(tmp_path,
     assert registered._batch_delay(Server(1, 1, 0.0, (), run_dir=tmp_path), settings) == query
 
 
-def test_requests_that_keep_coming_are_not_waited_for_forever():
-    assert not registered.quiet(lambda: 1, patience_s=0.02, apart_s=0.01)
-    counts = iter([0, 1, 0, 1, 0, 1, *[1] * 1000])
-    assert not registered.quiet(lambda: next(counts), patience_s=0.1, apart_s=0.01)
-
-
 def test_the_cause_is_told_that_a_worker_wrote_though_the_frontend_passes_it_on_late(server):
     server.logs.mkdir()
     (server.logs / "ts_log.log").write_text("now ERROR W-9000-a_2.0 - Backend worker error\n")

@@ -15,12 +15,13 @@ from simplenet.server.model_config import whole_number
 from simplenet.server.quiet import quiet
 from simplenet.server.ready import READY_TIMEOUT_S, living_workers, writes_state
 from simplenet.server.record import Server
-from simplenet.server.root_cause import NO_MESSAGE, failure_since, log_sizes
+from simplenet.server.root_cause import NO_MESSAGE, died_silently, failure_since, log_sizes
 
 _POLL_S = 0.1
 _QUIET_S = 0.5  # that a version has no request: the frontend counts one only once it is in the queue
 _LOG_S = 5.0  # by then the frontend has passed on what a worker wrote before it died
 _LOG_APART_S = 0.3
+_MOST_DEATHS = 3  # of workers that say nothing; one that says why it cannot load would say so again
 _DEFAULT_DELAY_MS = 100  # TorchServe's maxBatchDelay, where a model-config has none
 
 
@@ -68,8 +69,13 @@ def wait_until_served(server: Server, candidate: Candidate, since: dict[str, int
     thread = f"{archive.model_name}_{archive.version}"
     timeout_s = max(READY_TIMEOUT_S, whole_number(archive.settings, "startupTimeout"))
     deadline, ready, silent = time.monotonic() + timeout_s, 0, not writes_state(archive.path)
+    deaths = 0
     while (now_ready := _ready_workers(server, candidate, silent)) < candidate.workers:
         if cause := _failure_in_full(server, since, thread):
+            deaths += 1
+            if deaths < _MOST_DEATHS and died_silently(server.logs, since, thread):
+                since, deadline = log_sizes(server.logs), time.monotonic() + timeout_s
+                continue  # killed, perhaps: TorchServe starts another
             raise ServerError(f"{candidate.name}: the model cannot be loaded: {cause} (logs: {server.logs})")
         if server.process() is None:
             raise ServerError(f"{candidate.name}: TorchServe ended meanwhile (logs: {server.logs})")

@@ -75,6 +75,11 @@ def failure_since(logs: Path, after: Mapping[str, int], model: str) -> str | Non
     return _in_words(causes[-1][1]) if causes else NO_MESSAGE
 
 
+def died_silently(logs: Path, after: Mapping[str, int], model: str) -> bool:
+    """Whether no worker of a version wrote why it died, as when it is killed; arguments as for `failure_since`."""
+    return not _causes_in(_lines_of(_read(logs / "model_log.log", after.get("model_log.log", 0)), model))
+
+
 def _lines_of(text: str, model: str) -> list[str]:
     """The lines that the threads of one version wrote, with the stack traces below them."""
     lines, theirs = [], False

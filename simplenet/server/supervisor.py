@@ -67,8 +67,6 @@ class Supervisor:
         self._server, self._say = server, say
         self._period_s, self._stop_slack_s = period_s, stop_slack_s
         self._response_timeout_s, self._probe_timeout_s = response_timeout_s, probe_timeout_s
-        # A worker takes as long to come back as the first took to come.
-        self._recovery_s = max(server.recovery_timeout_s, 2 * server.start_up_s)
         self._slow_s = server.max_queue_wait_s + PERIOD_S  # by then requests are refused for want of a worker
         # A look may take some time-outs. A sleep must not count as much as a failure.
         longest_gap_s = min(5 * (period_s + response_timeout_s + probe_timeout_s), self._recovery_s / 2)
@@ -83,6 +81,11 @@ class Supervisor:
         self._logs_when_well = [log_sizes(server.logs)] * 2
         self._token = _text(server.run_dir / TOKEN)
         self._stopping_since: float | None = None
+
+    @property
+    def _recovery_s(self) -> float:
+        """A worker takes as long to come back as the first took to come."""
+        return max(self._server.recovery_timeout_s, 2 * self._server.start_up_s)
 
     def run(self) -> None:
         """Watch until the server is stopped.

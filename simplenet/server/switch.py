@@ -4,7 +4,9 @@ If anything fails before the new version is the default, it is removed, and noth
 killed, the next deployment finishes or undoes what it was about (`finish_interrupted`, journal.py).
 """
 
+import time
 from contextlib import suppress
+from dataclasses import replace
 
 from simplenet.archive import Archive, read_archive
 from simplenet.errors import ServerError, SimpleNetError
@@ -38,6 +40,7 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
         to_plain(deployments.histories[model], deployments.home) if model in deployments.histories else None,
         to_plain(after, deployments.home),
     ).write(server.run_dir)  # fmt: skip
+    begun = time.monotonic()
     try:
         deployments.say(f"{candidate.name}: verified, content hash {candidate.content_hash[:12]}")
         if version in known:
@@ -53,6 +56,8 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
         if isinstance(error, ServerError) and journal.leaving:
             raise ServerError(f"{error}; {model} {journal.leaving} is still live") from error
         raise
+    start_up_s = max(server.start_up_s, time.monotonic() - begun)
+    deployments.server = replace(server, start_up_s=start_up_s)
     _settle(deployments, journal.switched(server.run_dir), candidate, after)
 
 

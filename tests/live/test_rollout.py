@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -132,12 +132,37 @@ class Load:
         self.may_answer = frozenset({new})
 
 
+@contextmanager
+def killing_the_next_worker(server: Running) -> Iterator[None]:
+    """Kill the first worker that starts meanwhile, before it has loaded its model."""
+    frontend, ended, killed = find(server.port).process(), threading.Event(), []
+    known = {child.pid for child in frontend.children(recursive=True)}
+
+    def watch() -> None:
+        while not killed and not ended.wait(0.02):
+            for child in frontend.children(recursive=True):
+                if child.pid not in known and "model_service_worker" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child)
+                    return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+    assert killed
+
+
 def test_no_request_is_lost_while_versions_change_and_broken_ones_are_refused(start_server, archives, store):
     server = start_server("--model-store", store)
     load = Load(server.predictions, "1.0")
     with load.running():
-        for _ in range(2):
-            load.change("1.0", "2.0", lambda: deploy(archives["2.0"], port=server.port))
+        for round_ in range(2):
+            with killing_the_next_worker(server) if round_ == 0 else nullcontext():
+                load.change("1.0", "2.0", lambda: deploy(archives["2.0"], port=server.port))
             for refused, why in (("drifted", "golden samples .* 2.0 is still live"), ("tampered", "checksum")):
                 with pytest.raises(SimpleNetError, match=why):
                     deploy(archives[refused], port=server.port)

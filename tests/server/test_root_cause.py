@@ -1,6 +1,6 @@
 import pytest
 
-from simplenet.server.root_cause import failed_models, failure_since, load_failed, log_sizes, root_cause
+from simplenet.server.root_cause import died_silently, failed_models, failure_since, load_failed, log_sizes, root_cause
 
 STAMP = "2026-01-02T03:04:05,678 INFO  W-9000-simplenet_1.0-stdout - "
 
@@ -118,3 +118,14 @@ def test_the_failure_of_one_version_is_not_that_of_another_or_of_before(tmp_path
     logs(tmp_path, model_log=[*before, other + "Backend worker process died.", other + "ValueError: the new one"])
     assert failure_since(tmp_path, sizes, "simplenet_1.0") is None
     assert failure_since(tmp_path, sizes, "simplenet_2.0") == "ValueError: the new one"
+
+
+def test_a_worker_that_is_killed_dies_silently_and_one_that_says_why_does_not(tmp_path):
+    frontend = [STAMP + "Backend worker error", "WorkerInitializationException: Backend stream closed."]
+    logs(tmp_path, model_log=[STAMP + "loading"], ts_log=frontend)
+    assert failure_since(tmp_path, {}, "simplenet_1.0") == "WorkerInitializationException: Backend stream closed."
+    assert died_silently(tmp_path, {}, "simplenet_1.0")
+    logs(tmp_path, model_log=[STAMP + "loading", STAMP + "KeyError: 'weights'"], ts_log=frontend)
+    assert not died_silently(tmp_path, {}, "simplenet_1.0")
+    assert died_silently(tmp_path, {}, "simplenet_2.0")
+    assert died_silently(tmp_path, log_sizes(tmp_path), "simplenet_1.0")

@@ -57,7 +57,7 @@ def of_servers(servers: Sequence["Status"]) -> Table:
     for one in servers:
         models = ", ".join(f"{name} {version}" for name, version in one.models.items())
         workers = f"{one.workers} of {one.expected_workers}"
-        state = "running" if one.running else "dead"
+        state = ("running" if one.watched else "running, not watched") if one.running else "dead"
         cells = str(one.port), state, str(one.pid), models, workers, one.since.replace("T", " "), one.url, one.logs
         table.add_row(*map(escape, cells))
     return table

@@ -1,11 +1,16 @@
 """What `simplenet status` says about the servers of this user."""
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from simplenet.errors import ServerError
 from simplenet.server.ready import living_workers
 from simplenet.server.record import Server, find, find_all
+from simplenet.server.run_dir import RECORD
+
+_UNWATCHED_S = 30.0  # a look that waits for every time-out takes less
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,7 @@ class Status:
 
     port: int
     running: bool  # False: it has died; `simplenet stop` removes what it left
+    watched: bool  # False: its supervisor has died, so nobody ends it when it cannot recover
     pid: int
     models: dict[str, str]  # name to version
     workers: int  # that are ready
@@ -35,6 +41,7 @@ def status_of(server: Server) -> Status:
     return Status(
         port=server.port,
         running=server.process() is not None,
+        watched=_is_watched(server),
         pid=server.pid,
         models={name: server.versions.get(name, "") for name in server.models},
         workers=len(living_workers(server)),
@@ -43,6 +50,13 @@ def status_of(server: Server) -> Status:
         url=server.url,
         logs=str(server.logs),
     )
+
+
+def _is_watched(server: Server) -> bool:
+    """Whether the supervisor has looked lately: then it has touched the record, unless the server is stopping."""
+    with suppress(OSError):
+        return server.is_stopping or time.time() - (server.run_dir / RECORD).stat().st_mtime < _UNWATCHED_S
+    return False
 
 
 def status_of_port(port: int) -> list[Status]:

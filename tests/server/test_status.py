@@ -9,7 +9,7 @@ from support import simplenet
 
 from simplenet.server.processes import identity
 from simplenet.server.record import Server, write_record
-from simplenet.server.status import status_of_all
+from simplenet.server.status import status_of_all, status_of_port
 
 
 @pytest.fixture
@@ -31,8 +31,18 @@ def test_running_dead_and_unreadable_servers_are_told_apart(recorded):
     assert [(one.port, one.running) for one in ours] == [(9100, True), (9105, False)]
     assert ours[0].models == {"net": "2.0", "old": "1.0"}
     assert (ours[0].workers, ours[0].expected_workers) == (0, 2)  # the workers of an old archive do not report
+    assert ours[0].watched
     assert ours[0].since == "1970-01-01T00:00:01"
     assert [str(recorded / "9110") in str(error) for error in errors if str(recorded) in str(error)] == [True]
+
+
+def test_a_server_whose_supervisor_has_died_is_not_watched(recorded):
+    os.utime(recorded / "9100" / "server.json", (1, 1))
+    (status,) = status_of_port(9100)
+    assert (status.running, status.watched) == (True, False)
+    assert "running, not" in simplenet("status", "--port", "9100").stdout
+    (recorded / "9100" / "stopping").touch()
+    assert status_of_port(9100)[0].watched
 
 
 def test_the_exit_code_says_whether_one_runs(recorded):

@@ -74,7 +74,7 @@ def start(
     settings = [manifest.settings for manifest in manifests.values()]
     gpus = count_gpus()
     model_workers = {name: workers_of(manifest.settings, workers, gpus) for name, manifest in manifests.items()}
-    models = sum(path.stat().st_size for path in archives.values())
+    models = sum(model_workers[name] * path.stat().st_size for name, path in archives.items())
     memory = plan_memory(offered_bytes(), sum(model_workers.values()), torchserve.read_config(), models)
     numbers = {(name, manifests[name].version): number for name, number in model_workers.items()}
     config = torchserve.write_config(run_dir, archives, port, address, numbers, memory.max_request_size)

@@ -101,7 +101,7 @@ def plan_memory(offered: int, workers: int, config: Mapping[str, str], models: i
         workers: of all models together.
         config: config.properties; a heap or direct memory in its `vmargs`, and a `max_request_size` other than the
             shipped one, are kept.
-        models: bytes of all archives; each is read and its network built before it is served.
+        models: bytes of the archives, each once for every worker that reads it and builds its network.
 
     Raises:
         SettingError: `max_request_size` or `max_response_size` is no number of bytes.

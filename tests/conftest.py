@@ -12,6 +12,7 @@ _STATE = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="simplenet-", di
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from warm_command import end_warm_process
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
@@ -59,7 +60,8 @@ def sample_archive(tmp_path_factory: pytest.TempPathFactory, trained_checkpoint:
 
 
 def pytest_unconfigure() -> None:
-    """Remove the run directories of all servers of this session."""
+    """End what the tests shared, and remove the run directories of all servers of this session."""
+    end_warm_process()
     shutil.rmtree(_STATE, ignore_errors=True)
 
 

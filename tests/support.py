@@ -5,11 +5,11 @@ import random
 import re
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from warm_command import warm_process
 
 COMMAND_TIMEOUT_S = 600  # far beyond what a slow machine needs; it only ends what hangs
 
@@ -58,12 +58,8 @@ def _is_free(port: int) -> bool:
 
 def simplenet(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the `simplenet` command to its end in the folder `cwd`, with these variables in its environment."""
-    command = [str(Path(sys.executable).with_name("simplenet")), *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200", **environment}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment,
-        cwd=cwd,
-    )  # fmt: skip
+    return warm_process().run([*map(str, arguments)], cwd or Path.cwd(), environment, COMMAND_TIMEOUT_S)
 
 
 def worker_pids(port: int) -> set[int]:

@@ -38,11 +38,11 @@ class Running:
 def free_port() -> int:
     """A port that is free together with the four after it.
 
-    From below the range that outgoing connections take theirs from; each pytest worker has a half of its own.
+    From below the range that outgoing connections take theirs from; each pytest worker has a part of its own.
     """
-    half = os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0"
+    part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        base = random.randrange(10_000 + 10_000 * half, 20_000 + 10_000 * half, 5)
+        base = random.randrange(10_000 + 5_000 * part, 15_000 + 5_000 * part, 5)
         if all(_is_free(base + offset) for offset in range(5)):
             return base
 

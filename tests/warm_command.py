@@ -94,7 +94,7 @@ def _read_all(descriptors: Sequence[int], deadline: float) -> list[bytes]:
     Raises:
         TimeoutError: one does not end by then.
     """
-    contents = {descriptor: b"" for descriptor in descriptors}
+    contents = dict.fromkeys(descriptors, b"")
     with selectors.DefaultSelector() as selector:
         for descriptor in descriptors:
             selector.register(descriptor, selectors.EVENT_READ)

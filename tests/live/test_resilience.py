@@ -142,9 +142,9 @@ def test_what_outlasts_the_drain_timeout_is_cut_off_and_counted(slow_store, star
 
 
 @pytest.fixture(scope="module")
-def impatient(slow_store, start_server) -> Running:
+def impatient(slow_store, start_shared_server) -> Running:
     """A server with one worker, where no request waits longer than a second."""
-    return start_server("--model-store", slow_store, "--max-queue-wait", "1", "--recovery-timeout", "120")
+    return start_shared_server("--model-store", slow_store, "--max-queue-wait", "1", "--recovery-timeout", "120")
 
 
 def test_a_request_that_no_worker_takes_is_told_to_try_again(impatient):

@@ -31,6 +31,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 DIGITS = [str(digit) for digit in range(10)]
+START_PROCESSES = ("test_create.py", "test_kill.py", "test_mutations.py", "test_run.py", "test_worker_process.py")
 
 
 @pytest.fixture(scope="session")
@@ -66,5 +67,11 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files that take longest first, so that both processes of scripts/test end at about the same time."""
-    items.sort(key=lambda item: (item.path.name != "test_readme.py", item.path.parent.name != "live"))
+    """Run the files that take longest first, so that all processes of scripts/test end at about the same time."""
+    items.sort(
+        key=lambda item: (
+            item.path.name != "test_readme.py",
+            item.path.parent.name != "live",
+            item.path.name not in START_PROCESSES,
+        )
+    )

@@ -173,7 +173,9 @@ MIDDLING = bytes(200 * 784 * 4)  # charged, and only one at a time fits
 @pytest.fixture(scope="module")
 def tiny(start_shared_server, model_store) -> Running:
     options = f"-Dsimplenet.body.budget={TINY_BUDGET} -Dsimplenet.body.timeout=1"
-    return start_shared_server("--model-store", model_store, _JAVA_OPTIONS=options)  # wins over the command line
+    return start_shared_server(
+        "--model-store", model_store, "--max-queue-wait", "3", _JAVA_OPTIONS=options
+    )  # wins over the command line
 
 
 def test_a_small_chunked_body_is_let_in_however_full_the_budget_is(tiny):

@@ -93,19 +93,20 @@ def held(
 
 @pytest.mark.parametrize("way", ["stop", "signal"])
 def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_store, start_server):
+    options = ["--model-store", str(slow_store), "--max-queue-wait", "60"]
     if way == "stop":
-        server = start_server("--model-store", slow_store)
+        server = start_server(*options)
         process = None
     else:
         server, process = Running(free_port(), ""), None
         command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(server.port)]
-        process = subprocess.Popen(
-            [*command, "--model-store", str(slow_store)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         until(lambda: "ready" in process.stdout.readline())
+    (worker,) = worker_pids(server.port)
     try:
         with ThreadPoolExecutor(64) as pool:
             record = find(server.port)
+            os.kill(worker, signal.SIGSTOP)  # until all are in flight, however long that takes
             in_flight = held(server, pool, seconds=1, count=40)
             if process is None:
                 stopping = pool.submit(simplenet, "stop", "--port", str(server.port))
@@ -115,6 +116,7 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
             late = send(server)
             assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
             assert late.json()["message"] == "the server is stopping; try again"
+            os.kill(worker, signal.SIGCONT)
             assert [answer.result().status_code for answer in in_flight] == [200] * 40
             if process is None:
                 assert (stopping.result().returncode, stopping.result().stderr) == (0, "")
@@ -127,6 +129,7 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
     finally:
         if process is not None and process.poll() is None:
             process.kill()
+            simplenet("stop", "--port", str(server.port), "--drain-timeout", "0")
 
 
 def test_what_outlasts_the_drain_timeout_is_cut_off_and_counted(slow_store, start_server):

@@ -37,9 +37,8 @@ class WarmProcess:
             listener.bind(str(self._address))
             listener.listen()
             command = [sys.executable, __file__, str(listener.fileno())]
-            null = subprocess.DEVNULL
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=null, stderr=null, pass_fds=[listener.fileno()]
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[listener.fileno()]
             )
 
     def run(

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 COMMAND = Path(sys.executable).with_name("simplenet")
@@ -127,7 +128,8 @@ def _wait_for_order(listener: socket.socket) -> None:
                     os.close(descriptor)
                 connection.sendall(str(pid).encode())
                 _, status = os.waitpid(pid, 0)
-                connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+                with suppress(BrokenPipeError):  # whoever asked has waited long enough
+                    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
                 os._exit(0)
             connection.close()
             _become(json.loads(message), descriptors)

@@ -12,6 +12,7 @@ _STATE = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="simplenet-", di
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from warm_command import end_warm_process
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
@@ -30,6 +31,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 DIGITS = [str(digit) for digit in range(10)]
+START_PROCESSES = ("test_create.py", "test_kill.py", "test_mutations.py", "test_run.py", "test_worker_process.py")
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +61,17 @@ def sample_archive(tmp_path_factory: pytest.TempPathFactory, trained_checkpoint:
 
 
 def pytest_unconfigure() -> None:
-    """Remove the run directories of all servers of this session."""
+    """End what the tests shared, and remove the run directories of all servers of this session."""
+    end_warm_process()
     shutil.rmtree(_STATE, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files that take longest first, so that both processes of scripts/test end at about the same time."""
-    items.sort(key=lambda item: (item.path.name != "test_readme.py", item.path.parent.name != "live"))
+    """Run the files that take longest first, so that all processes of scripts/test end at about the same time."""
+    items.sort(
+        key=lambda item: (
+            item.path.name != "test_readme.py",
+            item.path.parent.name != "live",
+            item.path.name not in START_PROCESSES,
+        )
+    )

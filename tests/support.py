@@ -5,11 +5,11 @@ import random
 import re
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from warm_command import warm_process
 
 COMMAND_TIMEOUT_S = 600  # far beyond what a slow machine needs; it only ends what hangs
 
@@ -38,11 +38,11 @@ class Running:
 def free_port() -> int:
     """A port that is free together with the four after it.
 
-    From below the range that outgoing connections take theirs from; each pytest worker has a half of its own.
+    From below the range that outgoing connections take theirs from; each pytest worker has a part of its own.
     """
-    half = os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0"
+    part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        base = random.randrange(10_000 + 10_000 * half, 20_000 + 10_000 * half, 5)
+        base = random.randrange(10_000 + 5_000 * part, 15_000 + 5_000 * part, 5)
         if all(_is_free(base + offset) for offset in range(5)):
             return base
 
@@ -58,12 +58,8 @@ def _is_free(port: int) -> bool:
 
 def simplenet(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the `simplenet` command to its end in the folder `cwd`, with these variables in its environment."""
-    command = [str(Path(sys.executable).with_name("simplenet")), *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200", **environment}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False, env=environment,
-        cwd=cwd,
-    )  # fmt: skip
+    return warm_process().run([*map(str, arguments)], cwd or Path.cwd(), environment, COMMAND_TIMEOUT_S)
 
 
 def worker_pids(port: int) -> set[int]:

@@ -1,18 +1,19 @@
-"""A real TorchServe, started once a session through the command that users call."""
+"""Real TorchServes, started through the command that users call; one is shared by all tests of a process."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support import Running, free_port, processes_of, simplenet
 
-from simplenet import create_archive
+Start = Callable[..., Running]
 
 
-@pytest.fixture(scope="session")
-def start_server() -> Iterator[Callable[..., Running]]:
-    """Start servers with `simplenet serve --detach`; those that still run at the end of the session are stopped."""
+@contextmanager
+def _servers() -> Iterator[Start]:
+    """Start servers with `simplenet serve --detach`; those that still run at the end are stopped."""
     ports: list[int] = []
 
     def start(*arguments: str | Path, checkpoint: Path | None = None, **environment: str) -> Running:
@@ -23,20 +24,34 @@ def start_server() -> Iterator[Callable[..., Running]]:
         return Running(port, done.stdout, checkpoint)
 
     yield start
+    running = [port for port in ports if processes_of(port)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda port: simplenet("stop", "--port", str(port)), ports))
+        list(pool.map(lambda port: simplenet("stop", "--port", str(port)), running))
     assert [processes_of(port) for port in ports] == [[]] * len(ports)
 
 
+@pytest.fixture
+def start_server() -> Iterator[Start]:
+    """Start servers that run until the end of the test: an idle one takes a hundredth of a processor."""
+    with _servers() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_shared_server() -> Iterator[Start]:
+    """Start servers that run until the end of the module."""
+    with _servers() as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def model_store(trained_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_store(sample_archive: Path) -> Path:
     """A store with the trained model, archived as users do."""
-    folder = tmp_path_factory.mktemp("store")
-    create_archive(trained_checkpoint, export_path=folder)
-    return folder
+    return sample_archive.parent
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., Running], model_store: Path, trained_checkpoint: Path) -> Running:
+def server(model_store: Path, trained_checkpoint: Path) -> Iterator[Running]:
     """The trained model, served."""
-    return start_server("--model-store", model_store, checkpoint=trained_checkpoint)
+    with _servers() as start:
+        yield start("--model-store", model_store, checkpoint=trained_checkpoint)

@@ -18,11 +18,11 @@ RAW = {"Content-Type": "application/octet-stream", "Accept": "application/octet-
 
 
 @pytest.fixture(scope="module")
-def server(start_server, trained_checkpoint, tmp_path_factory) -> Running:
+def server(start_shared_server, trained_checkpoint, tmp_path_factory) -> Running:
     """The trained model, its worker waiting long enough for all requests of a test to be one batch."""
     profile = tmp_path_factory.mktemp("profile") / "one-batch.yaml"
     profile.write_text(f"batchSize: {GOOD + 1}\nmaxBatchDelay: 250\nresponseTimeout: 60\nstartupTimeout: 120\n")
-    return start_server("--checkpoint", trained_checkpoint, "--profile", profile, checkpoint=trained_checkpoint)
+    return start_shared_server("--checkpoint", trained_checkpoint, "--profile", profile, checkpoint=trained_checkpoint)
 
 
 @pytest.fixture(scope="module")

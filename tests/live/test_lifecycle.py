@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -11,12 +12,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import requests
 from support import COMMAND_TIMEOUT_S, free_port, processes_of, simplenet, worker_pids
 
-from simplenet import create_archive
 from simplenet.server import find, living_workers
 from simplenet.server.management import request
 
@@ -174,14 +175,11 @@ def test_models_cannot_be_registered_over_http(server):
     assert answer.status_code >= 400
 
 
-def edited_archive(checkpoint: Path, tmp_path: Path, edits: dict[str, list[tuple[bytes, bytes]]], without=()) -> Path:
-    """A store with an archive that was changed afterwards: each edit replaces bytes that must be there."""
-    from zipfile import ZipFile
-
-    made = create_archive(checkpoint, export_path=tmp_path / "good")
+def edited_archive(archive: Path, tmp_path: Path, edits: dict[str, list[tuple[bytes, bytes]]], without=()) -> Path:
+    """A store with a copy of the archive that was changed: each edit replaces bytes that must be there."""
     target = tmp_path / "edited" / "simplenet.mar"
     target.parent.mkdir()
-    with ZipFile(made) as source, ZipFile(target, "w") as copy:
+    with ZipFile(archive) as source, ZipFile(target, "w") as copy:
         for name in source.namelist():
             contents = source.read(name)
             for old, new in edits.get(name, ()):
@@ -192,10 +190,10 @@ def edited_archive(checkpoint: Path, tmp_path: Path, edits: dict[str, list[tuple
     return target.parent
 
 
-def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(trained_checkpoint, tmp_path):
+def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(sample_archive, tmp_path):
     port = free_port()
     no_relu = {"simplenet/model.py": [(b"self.relu(self.fc1(x))", b"self.fc1(x)")]}
-    store = edited_archive(trained_checkpoint, tmp_path, no_relu)
+    store = edited_archive(sample_archive, tmp_path, no_relu)
     started = time.monotonic()
     done = simplenet("serve", "--port", str(port), "--model-store", store)
     assert done.returncode == 1
@@ -206,7 +204,7 @@ def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(trained_ch
     assert time.monotonic() - started < 300  # not after TorchServe's five minutes of retries
 
 
-def test_an_archive_from_before_the_state_files_is_served_too(start_server, trained_checkpoint, tmp_path):
+def test_an_archive_from_before_the_state_files_is_served_too(start_server, sample_archive, tmp_path):
     edits = {
         "simplenet_handler.py": [
             (b"import exits, state, wire", b"import exits, wire"),
@@ -215,7 +213,7 @@ def test_an_archive_from_before_the_state_files_is_served_too(start_server, trai
             (b"        state.progress.touch()\n", b""),
         ]
     }
-    store = edited_archive(trained_checkpoint, tmp_path, edits, without=["simplenet/worker/state.py"])
+    store = edited_archive(sample_archive, tmp_path, edits, without=["simplenet/worker/state.py"])
     running = start_server("--model-store", store)
     assert list(Path(find(running.port).states).iterdir()) == []
     assert simplenet("predict", "data/digit.png", "--url", running.url).returncode == 0
@@ -246,10 +244,8 @@ def test_a_wrong_setting_is_one_line(model_store, variable):
     assert re.fullmatch(rf"error: {variable}: expected one of '.*', found 'quick'\n", done.stderr)
 
 
-def test_a_worker_that_cannot_import_says_what_it_lacks(trained_checkpoint, tmp_path):
-    from zipfile import ZipFile
-
-    made = create_archive(trained_checkpoint, export_path=tmp_path)
+def test_a_worker_that_cannot_import_says_what_it_lacks(sample_archive, tmp_path):
+    made = shutil.copy(sample_archive, tmp_path)
     with ZipFile(made, "a") as archive:
         archive.writestr("orjson/__init__.py", "raise ImportError('orjson was built for another Python')")
     done = simplenet("serve", "--port", str(free_port()), "--model-store", tmp_path)

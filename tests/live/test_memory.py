@@ -14,7 +14,7 @@ from threading import Event
 
 import psutil
 import pytest
-from support import Running, processes_of, simplenet, worker_pids
+from support import Running, processes_of, worker_pids
 
 LIMIT = 2 << 30
 ROWS = 4096
@@ -24,10 +24,8 @@ HEADERS = {"Content-Type": "application/octet-stream", "Accept": "application/oc
 
 
 @pytest.fixture(scope="module")
-def server(start_server, model_store) -> Iterator[Running]:
-    running = start_server("--model-store", model_store, SIMPLENET_MEMORY="2g")
-    yield running
-    assert simplenet("stop", "--port", str(running.port)).returncode == 0
+def server(start_shared_server, model_store) -> Running:
+    return start_shared_server("--model-store", model_store, SIMPLENET_MEMORY="2g")
 
 
 def post(server: Running, body: bytes) -> tuple[int, bytes]:
@@ -173,11 +171,11 @@ MIDDLING = bytes(200 * 784 * 4)  # charged, and only one at a time fits
 
 
 @pytest.fixture(scope="module")
-def tiny(start_server, model_store) -> Iterator[Running]:
+def tiny(start_shared_server, model_store) -> Running:
     options = f"-Dsimplenet.body.budget={TINY_BUDGET} -Dsimplenet.body.timeout=1"
-    running = start_server("--model-store", model_store, _JAVA_OPTIONS=options)  # wins over the command line
-    yield running
-    assert simplenet("stop", "--port", str(running.port)).returncode == 0
+    return start_shared_server(
+        "--model-store", model_store, "--max-queue-wait", "3", _JAVA_OPTIONS=options
+    )  # wins over the command line
 
 
 def test_a_small_chunked_body_is_let_in_however_full_the_budget_is(tiny):

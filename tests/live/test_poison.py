@@ -60,8 +60,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, 
 
 
 @pytest.fixture(scope="module")
-def server(start_server: Callable[..., Running], network: tuple[torch.nn.Module, Path]) -> Running:
-    return start_server("--model-store", network[1])
+def server(start_shared_server: Callable[..., Running], network: tuple[torch.nn.Module, Path]) -> Running:
+    return start_shared_server("--model-store", network[1])
 
 
 def test_poison_fails_alone_and_every_neighbour_is_answered(server, network):

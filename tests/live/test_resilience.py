@@ -120,19 +120,20 @@ def slow_upload(server: Running) -> Iterator[Callable[[], bytes]]:
 
 @pytest.mark.parametrize("way", ["stop", "signal"])
 def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_store, start_server):
+    options = ["--model-store", str(slow_store), "--max-queue-wait", "60"]
     if way == "stop":
-        server = start_server("--model-store", slow_store)
+        server = start_server(*options)
         process = None
     else:
         server, process = Running(free_port(), ""), None
         command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(server.port)]
-        process = subprocess.Popen(
-            [*command, "--model-store", str(slow_store)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         until(lambda: "ready" in process.stdout.readline())
+    (worker,) = worker_pids(server.port)
     try:
         with ThreadPoolExecutor(64) as pool, slow_upload(server) as finish_upload:
             record = find(server.port)
+            os.kill(worker, signal.SIGSTOP)  # until all are in flight, however long that takes
             in_flight = held(server, pool, seconds=1, count=40)
             if process is None:
                 stopping = pool.submit(simplenet, "stop", "--port", str(server.port))
@@ -142,6 +143,7 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
             late = send(server)
             assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
             assert late.json()["message"] == "the server is stopping; try again"
+            os.kill(worker, signal.SIGCONT)
             assert [answer.result().status_code for answer in in_flight] == [200] * 40
             assert finish_upload().startswith(b"HTTP/1.1 200")
             if process is None:
@@ -155,6 +157,7 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
     finally:
         if process is not None and process.poll() is None:
             process.kill()
+            simplenet("stop", "--port", str(server.port), "--drain-timeout", "0")
 
 
 def test_what_outlasts_the_drain_timeout_is_cut_off_and_counted(slow_store, start_server):
@@ -170,9 +173,9 @@ def test_what_outlasts_the_drain_timeout_is_cut_off_and_counted(slow_store, star
 
 
 @pytest.fixture(scope="module")
-def impatient(slow_store, start_server) -> Running:
+def impatient(slow_store, start_shared_server) -> Running:
     """A server with one worker, where no request waits longer than a second."""
-    return start_server("--model-store", slow_store, "--max-queue-wait", "1", "--recovery-timeout", "120")
+    return start_shared_server("--model-store", slow_store, "--max-queue-wait", "1", "--recovery-timeout", "120")
 
 
 def test_a_request_that_no_worker_takes_is_told_to_try_again(impatient):

@@ -13,9 +13,10 @@ from support import free_port, processes_of, simplenet
 from simplenet import create_archive
 
 
-@pytest.fixture
-def mixed_store(trained_checkpoint: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def mixed_archives(trained_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good archive; one that is no zip; one that verification refuses; one that a worker cannot load."""
+    tmp_path = tmp_path_factory.mktemp("mixed")
     store = tmp_path / "mixed"
     create_archive(trained_checkpoint, model_name="good", export_path=store)
     (store / "junk.mar").write_bytes(b"junk")
@@ -27,6 +28,12 @@ def mixed_store(trained_checkpoint: Path, tmp_path: Path) -> Path:
     with ZipFile(create_archive(trained_checkpoint, model_name="broken", export_path=store), "a") as archive:
         archive.writestr("orjson/__init__.py", "raise ImportError('orjson was built for another Python')")
     return store
+
+
+@pytest.fixture
+def mixed_store(mixed_archives: Path, tmp_path: Path) -> Path:
+    """A store of its own with these archives."""
+    return Path(shutil.copytree(mixed_archives, tmp_path / "mixed"))
 
 
 def test_the_good_archives_of_a_store_are_served_and_each_bad_one_is_named(mixed_store):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import COMMAND_TIMEOUT_S
+from support import COMMAND_TIMEOUT_S, simplenet
 
 from simplenet.archive import create_archive
 from simplenet.checkpoint.file import read_checkpoint
@@ -59,9 +59,10 @@ def test_a_resumed_run_gives_the_very_weights_of_one_that_never_stopped(data, tm
 
 def test_a_run_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path):
     """The real command, killed when its fifth of twenty epochs is on disk."""
-    command = [str(Path(sys.executable).with_name("simplenet")), "train", "--hidden-size", "32", "--epochs", "20"]
-    whole = subprocess.run([*command, "--output", "whole.pt"], cwd=tmp_path, capture_output=True, check=False)
+    training = ["train", "--hidden-size", "32", "--epochs", "20"]
+    whole = simplenet(*training, "--output", "whole.pt", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
+    command = [str(Path(sys.executable).with_name("simplenet")), *training]
     killed = subprocess.Popen(
         [*command, "--output", "killed.pt", "--save-every", "1", "--keep", "20"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -74,9 +75,7 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_weights(tmp_path):
     killed.wait()
     assert not (tmp_path / "killed.pt").exists()
     last = "killed/epoch-0005.pt"
-    completed = subprocess.run(
-        [*command, "--resume", last, "--output", "killed.pt"], cwd=tmp_path, capture_output=True, check=False
-    )
+    completed = simplenet(*training, "--resume", last, "--output", "killed.pt", cwd=tmp_path)
     assert completed.returncode == 0, completed.stderr
     first, second = (read_checkpoint(tmp_path / name) for name in ("whole.pt", "killed.pt"))
     assert first["metadata"]["content_hash"] == second["metadata"]["content_hash"]

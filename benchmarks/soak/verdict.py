@@ -1,6 +1,5 @@
 """What a soak has to reach: every threshold, and the lines that say whether it was."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,8 +57,7 @@ def _slope(results: Mapping[str, Any], name: str) -> Line:
     unit, whose = (" MiB", "memory") if name.endswith("_mib") else ("", "descriptors")
     who = {"frontend": "frontend", "worker": "all workers"}[name.partition("_")[0]]
     text = f"{whose} of {who}: {seen['median']:.4g}{unit}, {slope:+.2f}{unit}/min (at most {most:+.2g})"
-    judged = results["minutes"] >= LEAST_MINUTES_FOR_SLOPES and not math.isnan(slope)
-    return Line(text, slope <= most if judged else None)
+    return Line(text, slope <= most if results["minutes"] >= LEAST_MINUTES_FOR_SLOPES else None)
 
 
 def summary(outcomes: Mapping[str, int]) -> str:

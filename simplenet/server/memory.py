@@ -42,6 +42,8 @@ _WORKER_PER_BODY = 3
 _HEAP_PER_RESPONSE = 3
 _DIRECT_PER_RESPONSE = 1
 _LEAST_BUDGET = MIB
+_READ = 16 << 10  # bytes of a read of a socket (frontend.py)
+_LEAST_CONNECTIONS = 256
 _SPARE = 10  # a tenth stays free, for the kernel's socket buffers among others
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
 _UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number of this size
@@ -75,6 +77,11 @@ class MemoryPlan:
             + ", ".join(notes)
         )
 
+    @property
+    def connections(self) -> int:
+        """How many clients may be connected: each may hold a read in direct memory, of which half is for that."""
+        return max(_LEAST_CONNECTIONS, self.direct // 2 // _READ)
+
     def java_options(self) -> list[str]:
         """The options of Java for these sizes; the user's own options come later and override them."""
         return [
@@ -82,7 +89,9 @@ class MemoryPlan:
             f"-Xmx{self.heap // MIB}m",
             f"-XX:MaxDirectMemorySize={self.direct // MIB}m",
             f"-Dsimplenet.body.budget={self.budget}",
-            f"-Dsimplenet.response.budget={max(self.direct // 2, self.max_response_size)}",
+            f"-Dsimplenet.small.budget={max(_SMALL_HEAP, self.heap - _HEAP_PER_BODY * self.budget) // 2}",
+            f"-Dsimplenet.response.budget={max(self.direct // 4, self.max_response_size)}",
+            f"-Dsimplenet.connections={self.connections}",
         ]
 
     def environment(self) -> dict[str, str]:

@@ -28,7 +28,7 @@ from simplenet.server.ready import living_workers
 from simplenet.server.record import Server, is_record_of, read_record, write_record
 from simplenet.server.root_cause import log_sizes, root_cause
 from simplenet.server.run_dir import ENDED, RECORD, TOKEN, claimed, stopping_timeout_s, tidy
-from simplenet.server.watched import Description, WatchedModel, describe, probe, registered_models
+from simplenet.server.watched import Description, Samples, WatchedModel, describe, probe, registered_models
 from simplenet.signals import signals_ignored, signals_interrupt
 from simplenet.text import first_line
 
@@ -71,7 +71,7 @@ class Supervisor:
         # A look may take some time-outs. A sleep must not count as much as a failure.
         longest_gap_s = min(5 * (period_s + response_timeout_s + probe_timeout_s), self._recovery_s / 2)
         self._clock = clock or AwakeClock(longest_gap_s)
-        self._session = loopback_session()
+        self._session, self._samples = loopback_session(), Samples()
         self._responded = self._clock.read()
         self._models: dict[str, WatchedModel] = {}
         self._gone: set[str] = set()  # models that were unregistered
@@ -197,7 +197,11 @@ class Supervisor:
 
     def _ask(self, model: WatchedModel, is_due: bool, now: float) -> tuple[bool | None, Description | None]:
         """Whether a worker responded to a prediction, and what TorchServe says about a model whose worker is missed."""
-        responded = is_due and probe(self._server, self._session, model.name, self._probe_timeout_s)
+        responded: bool | None = False
+        if (sample := self._samples.of(self._server, model.name)) is None:
+            model.progress = now  # nothing can be asked, so nothing can be missed
+        elif is_due:
+            responded = probe(self._server, self._session, model.name, sample, self._probe_timeout_s)
         missed = not model.working and not responded
         if model.name in self._server.silent_models:  # its workers are always missed
             missed = missed and now - model.alive > self._recovery_s / 3

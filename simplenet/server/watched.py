@@ -60,19 +60,35 @@ class WatchedModel:
         return finished
 
 
-def probe(server: Server, session: requests.Session, model: str, timeout_s: float) -> bool | None:
+class Samples:
+    """A valid request for each model, read once: the files may go while the server runs."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[str, str, str | None], tuple[str, bytes]] = {}
+
+    def of(self, server: Server, model: str) -> tuple[str, bytes] | None:
+        """The Content-Type and the body for the live version of a model; None if none can be read."""
+        kind, file = server.samples.get(model, ("", ""))
+        key = model, file, server.versions.get(model)
+        if file and key not in self._read:
+            with suppress(OSError):
+                self._read[key] = kind, Path(file).read_bytes()
+        return self._read.get(key)
+
+
+def probe(
+    server: Server, session: requests.Session, model: str, sample: tuple[str, bytes], timeout_s: float
+) -> bool | None:
     """Send one real request; whatever a worker responds shows that it is alive.
 
     Returns:
         Whether a worker responded; None if nothing came in time, and one may be at work.
     """
-    if model not in server.samples:
-        return False
-    content_type, file = server.samples[model]
+    content_type, body = sample
     try:
         response = session.post(
             f"{server.loopback_url}/predictions/{model}",
-            data=Path(file).read_bytes(), headers={"Content-Type": content_type}, timeout=timeout_s,
+            data=body, headers={"Content-Type": content_type}, timeout=timeout_s,
         )  # fmt: skip
     except requests.Timeout:
         return None

@@ -64,6 +64,13 @@ def test_a_bad_request_hurts_no_neighbour(server, neighbours, pool, bad):
     assert worker_pids(server.port) == pids
 
 
+@pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
+def test_a_body_over_the_limit_says_what_the_limit_is(server, expect):
+    answer = requests.post(server.predictions, data=bytes((16 << 20) + 1), headers={**RAW, **expect}, timeout=60)
+    assert (answer.status_code, answer.json()["code"]) == (413, 413)
+    assert answer.json()["message"] == f"body: expected at most {16 << 20} bytes, found more"
+
+
 def test_a_body_over_the_limit_is_413(server):
     answer = requests.post(server.predictions, data=bytes(17 * 2**20), headers=RAW, timeout=60)
     assert answer.status_code == 413

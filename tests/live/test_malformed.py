@@ -4,6 +4,7 @@ import json
 import socket
 
 import pytest
+import requests
 from support import Running
 
 from simplenet.server import find
@@ -36,6 +37,8 @@ NO_NUMBER = "For input string"
         (CHUNKED + b"10;" + b"a" * 10_000 + b"\r\n" + BODY + b"\r\n0\r\n\r\n", 400, "line is larger than"),
         (HEAD.replace(b"application/octet-stream", b"multipart/form-data; boundary=") + b"Content-Length: 2\r\n\r\n\rx",
          400, "Content-Type: expected a boundary, found"),
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\n" + BODY, 400, "Transfer-Encoding: expected chunked"),
+        (SIZED + b"Expect: the best\r\n\r\n", 417, "Expect: expected 100-continue, found 'the best'"),
     ],
 )  # fmt: skip
 def test_a_malformed_request_is_refused_with_the_cause(server, sent, status, message):
@@ -52,6 +55,13 @@ def test_a_malformed_request_is_refused_with_the_cause(server, sent, status, mes
 )
 def test_a_request_whose_end_is_missing_is_refused(server, sent, message):
     assert_refused(server, sent, 400, message, has_ended=True)
+
+
+def test_a_form_in_an_unknown_charset_is_refused(server):
+    headers = {"Content-Type": "multipart/form-data; boundary=x; charset=y"}
+    answer = requests.post(server.predictions, data=b"\rx", timeout=60, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, 400)
+    assert answer.json()["message"].startswith("request: expected a form")
 
 
 def assert_refused(server: Running, sent: bytes, status: int, message: str, has_ended: bool = False) -> None:

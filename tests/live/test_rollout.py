@@ -79,9 +79,9 @@ def store(archives: dict[str, Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def small_server(start_server: Callable[..., Running], trained_checkpoint: Path) -> Running:
+def small_server(start_shared_server: Callable[..., Running], trained_checkpoint: Path) -> Running:
     """A server without a model store, told that it has little memory."""
-    return start_server("--checkpoint", trained_checkpoint, SIMPLENET_MEMORY="1500m")
+    return start_shared_server("--checkpoint", trained_checkpoint, SIMPLENET_MEMORY="1500m")
 
 
 def version_at(address: str) -> str:

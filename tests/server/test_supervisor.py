@@ -257,6 +257,24 @@ def test_workers_without_state_files_are_known_by_what_torchserve_says(stand_in)
         look_for(supervisor, seconds, 60)
 
 
+def test_a_sample_that_is_gone_is_no_missing_prediction(stand_in):
+    one, seconds = stand_in(recovery_timeout_s=10, max_queue_wait_s=10, response_timeout_s=120), Seconds()
+    supervisor = watch(one.server, seconds=seconds)
+    one.finish_a_batch("net")
+    look_for(supervisor, seconds, 2)
+    asked = one.run_dir / "sample"
+    asked.unlink()
+    one.set(predictions={"net": 503})  # it was read before, so this counts
+    look_for(supervisor, seconds, 60, every=5)
+    assert "no prediction for" in one.health
+
+    seconds = Seconds()
+    fresh = watch(one.server, seconds=seconds)
+    one.finish_a_batch("net")
+    look_for(fresh, seconds, 400, every=5)
+    assert not one.health
+
+
 def test_the_requests_of_an_old_library_may_take_long(stand_in):
     one, seconds = stand_in(silent_models=("net",)), Seconds()
     one.set(predictions={"net": "hang"})

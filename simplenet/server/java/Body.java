@@ -7,13 +7,20 @@ import java.util.Arrays;
 
 /** The body of one request as it arrives: an array on the heap that grows no faster than bytes come. */
 final class Body {
-    private static final int FIRST = 64 * 1024; // bytes
+    private static final int FIRST = 1024; // bytes
+    private static final int FAST = 64 * 1024; // from here on an array at most doubles, so that little of it is empty
     private static final byte[] NOTHING = {};
 
+    private final int largest;
     private byte[] bytes = NOTHING;
     private int size;
     private long announced;
     private volatile boolean open;
+
+    /** `largest`: bytes that a body may have. */
+    Body(int largest) {
+        this.largest = largest;
+    }
 
     /** A request begins; `length` is its Content-Length, or 0 if it has none. */
     void begin(long length) {
@@ -30,6 +37,11 @@ final class Body {
         return size;
     }
 
+    /** Bytes of the array. */
+    int capacity() {
+        return bytes.length;
+    }
+
     /** What has come of it and what has not. */
     @Override
     public String toString() {
@@ -40,11 +52,9 @@ final class Body {
     void append(ByteBuf chunk) {
         int count = chunk.readableBytes();
         if (size + count > bytes.length) {
-            long room = Math.max(size + count, Math.max(FIRST, 4L * bytes.length));
-            if (announced >= size + count) {
-                room = Math.min(room, announced);
-            }
-            bytes = Arrays.copyOf(bytes, (int) Math.min(room, Integer.MAX_VALUE - 8));
+            long room = Math.max(size + count, Math.max(FIRST, (bytes.length < FAST ? 4L : 2L) * bytes.length));
+            long most = announced >= size + count ? announced : largest;
+            bytes = Arrays.copyOf(bytes, (int) Math.max(size + count, Math.min(room, most)));
         }
         chunk.getBytes(chunk.readerIndex(), bytes, size, count);
         size += count;

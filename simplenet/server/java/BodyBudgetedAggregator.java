@@ -26,6 +26,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
@@ -46,18 +47,25 @@ import java.util.concurrent.atomic.AtomicLong;
  */
 public final class BodyBudgetedAggregator extends HttpObjectAggregator implements Watch.Watched {
     private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
-    private static final long STALL_S = Long.getLong("simplenet.body.stall", 30);
     private static final long LEFT_S = Long.getLong("simplenet.body.timeout", 0); // 0: as long as a request may take
     private static final long PAUSE_S = 5; // a client whose upload pauses for longer does not hold up the end of the server
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
     // A connection that broke has its body in the queue for a while longer.
     private static final long BROKEN_S = 5 + Long.getLong("simplenet.queue.wait.ms", 10_000) / 1000;
     private static final AtomicLong CHARGED = new AtomicLong();
+    /** Bytes that small bodies may take together while they arrive. */
+    private static final long SMALL_BUDGET = Long.getLong("simplenet.small.budget", Long.MAX_VALUE);
 
-    private final Body body = new Body();
+    private static final AtomicLong SMALL_CHARGED = new AtomicLong();
+    private static final int MOST_CONNECTIONS = Integer.getInteger("simplenet.connections", Integer.MAX_VALUE);
+    private static final AtomicInteger CONNECTIONS = new AtomicInteger();
+
+    private final Body body;
     private ChannelHandlerContext context;
     private boolean predictions; // whether this is a connection to their port
-    private long arriving; // charged for the request that is being received
+    private long arriving; // charged for the request that is being received, if it is large
+    private int small; // charged for it before it was large
+    private volatile boolean evicted; // is about to be
     private volatile long progress; // when the last part of it arrived
     private boolean waits; // a request that is complete, for its response
     private long waiting; // charged for it
@@ -67,6 +75,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     public BodyBudgetedAggregator(int maxContentLength) {
         super((int) Math.min(maxContentLength, BUDGET));
+        body = new Body(maxContentLength());
     }
 
     @Override
@@ -84,6 +93,35 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             channel.pipeline().addAfter(added.name(), "management", new Management());
         }
         Watch.add(this);
+    }
+
+    @Override
+    public void channelActive(ChannelHandlerContext context) throws Exception {
+        super.channelActive(context);
+        if (predictions && CONNECTIONS.incrementAndGet() > MOST_CONNECTIONS) {
+            Watch.evictOne(); // perhaps this one
+        }
+    }
+
+    @Override
+    public void channelReadComplete(ChannelHandlerContext context) throws Exception {
+        if (body.isOpen() && arriving == 0 && body.capacity() > small) {
+            int more = body.capacity() - small;
+            small += more;
+            if (SMALL_CHARGED.addAndGet(more) > SMALL_BUDGET) {
+                refuse("body: too many arrive at the same time; try again");
+            }
+        }
+        super.channelReadComplete(context);
+    }
+
+    /** Answer 503, whatever the client is about to send, and end the connection. */
+    private void refuse(String message) {
+        endWithoutReset(context.channel());
+        cut = true;
+        giveBackArriving();
+        body.clear();
+        context.writeAndFlush(Answers.closing(HttpResponseStatus.SERVICE_UNAVAILABLE, message));
     }
 
     @Override
@@ -110,14 +148,22 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (start.decoderResult().isFailure()) {
             return null; // its Content-Length may be no number
         }
-        Object response = super.newContinueResponse(start, maxContentLength, pipeline);
-        boolean goOn = response instanceof HttpResponse
-                && ((HttpResponse) response).status().codeClass() == HttpStatusClass.INFORMATIONAL;
-        if (!goOn || isAccepted(start)) {
-            return response;
+        String expected = start.headers().get(HttpHeaderNames.EXPECT); // the superclass removes it
+        HttpResponse response = (HttpResponse) super.newContinueResponse(start, maxContentLength, pipeline);
+        if (response == null) {
+            return null;
         }
-        FullHttpResponse refusal = refused;
-        refused = null;
+        FullHttpResponse refusal;
+        if (response.status().equals(HttpResponseStatus.EXPECTATION_FAILED)) {
+            refusal = Answers.error(response.status(), "Expect: expected 100-continue, found '" + expected + "'");
+        } else if (response.status().codeClass() != HttpStatusClass.INFORMATIONAL) {
+            refusal = tooLarge();
+        } else if (isAccepted(start)) {
+            return response;
+        } else {
+            refusal = refused;
+            refused = null;
+        }
         // A client may now send the body all the same, or not: the next bytes have no certain meaning.
         refusal.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
         endWithoutReset(pipeline.channel());
@@ -126,13 +172,12 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     protected boolean closeAfterContinueResponse(Object response) {
-        return super.closeAfterContinueResponse(response)
-                || isRefusal(response) && !HttpUtil.isKeepAlive((HttpResponse) response);
+        return isRefusal(response);
     }
 
     @Override
     protected boolean ignoreContentAfterContinueResponse(Object response) {
-        return super.ignoreContentAfterContinueResponse(response) || isRefusal(response);
+        return isRefusal(response);
     }
 
     @Override
@@ -147,18 +192,18 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     protected void handleOversizedMessage(ChannelHandlerContext context, HttpMessage message) throws Exception {
         giveBackArriving();
         body.clear();
-        if (refused == null) {
-            super.handleOversizedMessage(context, message);
-            return;
-        }
-        boolean keepAlive = HttpUtil.isKeepAlive(refused);
-        FullHttpResponse response = refused;
+        FullHttpResponse response = refused == null ? tooLarge() : refused;
         refused = null;
-        if (!keepAlive) {
+        if (!HttpUtil.isKeepAlive(response)) {
             endWithoutReset(context.channel());
         }
-        context.writeAndFlush(response)
-                .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
+        context.writeAndFlush(response);
+    }
+
+    private FullHttpResponse tooLarge() {
+        return Answers.error(
+                HttpResponseStatus.REQUEST_ENTITY_TOO_LARGE,
+                "body: expected at most " + maxContentLength() + " bytes, found more");
     }
 
     @Override
@@ -181,9 +226,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             HttpContent chunk = (HttpContent) message;
             progress = Traffic.now();
             if (body.size() + chunk.content().readableBytes() > maxContentLength()) {
-                refused = Answers.closing(
-                        HttpResponseStatus.REQUEST_ENTITY_TOO_LARGE,
-                        "body: expected at most " + maxContentLength() + " bytes, found more");
+                refused = tooLarge();
+                refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE); // it may never end
             } else {
                 body.append(chunk.content());
             }
@@ -201,12 +245,12 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         }
     }
 
-    /** A body without a Content-Length is charged for what has come of it. */
+    /** A body without a Content-Length is charged for its array. */
     @Override
     protected void aggregate(FullHttpMessage message, HttpContent chunk) throws Exception {
         super.aggregate(message, chunk);
-        if (refused == null && body.size() > SMALL && body.size() > arriving && !charge(body.size() - arriving)) {
-            refused = overBudget(message);
+        if (refused == null && body.capacity() > SMALL && body.capacity() > arriving) {
+            refused = charge(body.capacity() - arriving) ? null : overBudget();
         }
     }
 
@@ -227,6 +271,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             waits = true;
             waiting = arriving;
             arriving = 0;
+            giveBackArriving();
         }
     }
 
@@ -241,6 +286,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     @Override
     public void channelInactive(ChannelHandlerContext context) throws Exception {
         Watch.remove(this);
+        if (predictions) {
+            CONNECTIONS.decrementAndGet();
+        }
         giveBackArriving();
         body.clear();
         if (leaving != null) {
@@ -254,7 +302,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     public void look() {
-        if (body.isOpen() && Traffic.secondsSince(progress) > STALL_S) {
+        if (body.isOpen() && Traffic.secondsSince(progress) > Traffic.STALL_S) {
             context.executor().execute(this::endStalled);
         }
     }
@@ -264,14 +312,31 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         return predictions && body.isOpen() && Traffic.secondsSince(progress) <= PAUSE_S;
     }
 
+    @Override
+    public long idleSince() {
+        boolean pauses = predictions && !evicted && body.isOpen() && Traffic.secondsSince(progress) >= 1;
+        return pauses ? progress : BUSY;
+    }
+
+    @Override
+    public void evict() {
+        evicted = true;
+        context.executor().execute(() -> {
+            evicted = false;
+            if (idleSince() != BUSY) {
+                refuse("connections: there are too many, and the body on this one paused; try again");
+            }
+        });
+    }
+
     private void endStalled() {
-        if (body.isOpen() && Traffic.secondsSince(progress) > STALL_S) {
+        if (body.isOpen() && Traffic.secondsSince(progress) > Traffic.STALL_S) {
             cut = true;
             giveBackArriving();
             body.clear();
             FullHttpResponse response = Answers.closing(
-                    HttpResponseStatus.REQUEST_TIMEOUT, "body: nothing of it arrived for " + STALL_S + " s");
-            context.writeAndFlush(response).addListener(ChannelFutureListener.CLOSE);
+                    HttpResponseStatus.REQUEST_TIMEOUT, "body: nothing of it arrived for " + Traffic.STALL_S + " s");
+            context.writeAndFlush(response);
         }
     }
 
@@ -289,7 +354,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (size <= SMALL || charge(size)) {
             return true;
         }
-        refused = overBudget(start);
+        refused = overBudget();
         return false;
     }
 
@@ -313,6 +378,10 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     private void giveBackArriving() {
         CHARGED.addAndGet(-arriving);
         arriving = 0;
+        if (small > 0) {
+            SMALL_CHARGED.addAndGet(-small);
+            small = 0;
+        }
     }
 
     private void giveBackWaiting() {
@@ -321,14 +390,10 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         waits = false;
     }
 
-    private static FullHttpResponse overBudget(HttpMessage request) {
-        FullHttpResponse response = Answers.error(
+    private static FullHttpResponse overBudget() {
+        return Answers.error(
                 HttpResponseStatus.SERVICE_UNAVAILABLE,
                 "body: expected at most " + BUDGET + " bytes of bodies at once, found more; try again");
-        if (!HttpUtil.isKeepAlive(request)) {
-            response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
-        }
-        return response;
     }
 
     /** TorchServe closes by a reset, which may overtake the response; this connection gets an ordinary end. */
@@ -339,7 +404,6 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     }
 
     private static boolean isRefusal(Object response) {
-        HttpResponseStatus status = ((HttpResponse) response).status();
-        return status.codeClass() == HttpStatusClass.SERVER_ERROR || status.equals(HttpResponseStatus.BAD_REQUEST);
+        return ((HttpResponse) response).status().codeClass() != HttpStatusClass.INFORMATIONAL;
     }
 }

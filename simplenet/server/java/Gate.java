@@ -15,7 +15,6 @@ import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
-import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.nio.charset.StandardCharsets;
@@ -29,7 +28,6 @@ import java.util.List;
  * by a reset, which may overtake the response.
  */
 final class Gate extends ChannelDuplexHandler implements Watch.Watched {
-    private static final long UNREAD_S = Long.getLong("simplenet.body.stall", 30);
     private static final long SMALL = 32 * 1024; // bytes: smaller responses are not counted
     private static final int LARGEST_OWN_ERROR = 4096; // bytes; TorchServe's errors have a few hundred
     /** What TorchServe raises, and answers 500, for a form or a path that it cannot parse. */
@@ -42,10 +40,8 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     private ChannelHandlerContext context;
     private volatile int open; // requests whose response is not written yet; only the event loop changes it
     private volatile long since; // the first of them came, or the one before it was answered
-    private volatile long unsent; // bytes of large responses that are not yet written to the socket
     private long leftBefore; // of what is to be written, at the last look
     private long progress; // when that last changed
-    private boolean reusable; // the connection, after the response
 
     @Override
     public void handlerAdded(ChannelHandlerContext added) {
@@ -65,11 +61,10 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     public void channelRead(ChannelHandlerContext context, Object message) throws Exception {
         if (message instanceof FullHttpRequest) {
             FullHttpRequest request = (FullHttpRequest) message;
-            reusable = request.decoderResult().isSuccess() && HttpUtil.isKeepAlive(request);
             FullHttpResponse refusal = refusal(request);
             if (refusal != null) {
                 ReferenceCountUtil.release(message);
-                refuse(refusal);
+                context.writeAndFlush(refusal);
                 return;
             }
             if (open == 0) {
@@ -85,8 +80,7 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
     @Override
     public void exceptionCaught(ChannelHandlerContext context, Throwable cause) throws Exception {
         if (cause instanceof DecoderException && open == 0) {
-            reusable = false;
-            refuse(Malformed.refusal(cause, false));
+            context.writeAndFlush(Malformed.refusal(cause, false)).addListener(ChannelFutureListener.CLOSE);
         } else {
             super.exceptionCaught(context, cause);
         }
@@ -101,14 +95,6 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         return Malformed.refusal(request);
     }
 
-    private void refuse(FullHttpResponse refusal) {
-        if (!reusable) {
-            refusal.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
-        }
-        context.writeAndFlush(refusal)
-                .addListener(reusable ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
-    }
-
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
         if (!(message instanceof LastHttpContent)) {
@@ -117,12 +103,8 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         }
         if (message instanceof FullHttpResponse && ((HttpResponse) message).status().code() >= 400) {
             // TorchServe closes the connection when its promise is kept: another takes its place.
-            promise = reusable ? context.newPromise() : promise;
+            promise = context.newPromise();
             message = corrected((FullHttpResponse) message);
-        } else if (!reusable && message instanceof HttpResponse) {
-            ((HttpResponse) message).headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
-            promise = promise.unvoid();
-            promise.addListener(ChannelFutureListener.CLOSE);
         }
         long size = message instanceof FullHttpResponse ? ((FullHttpResponse) message).content().readableBytes() : 0;
         if (size > SMALL && Traffic.UNSENT.addAndGet(size) > Traffic.MOST_UNSENT) {
@@ -134,12 +116,8 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         }
         promise = promise.unvoid();
         if (size > SMALL) {
-            unsent += size;
             long sent = size;
-            promise.addListener(future -> {
-                unsent -= sent;
-                Traffic.UNSENT.addAndGet(-sent);
-            });
+            promise.addListener(future -> Traffic.UNSENT.addAndGet(-sent));
         }
         promise.addListener(written);
         context.write(message, promise);
@@ -147,35 +125,29 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
 
     @Override
     public void look() {
-        if (unsent > 0) {
-            context.executor().execute(this::endUnread);
-        } else if (open > 0 && Traffic.secondsSince(since) > Traffic.longest()) {
-            context.executor().execute(this::giveUp);
+        if (open > 0 && Traffic.secondsSince(since) >= 1) {
+            context.executor().execute(this::endSilence);
         }
     }
 
-    /** A client that has not read a byte of a large response for a while loses its connection. */
-    private void endUnread() {
+    private void endSilence() {
         ChannelOutboundBuffer pending = context.channel().unsafe().outboundBuffer();
-        if (pending == null || unsent == 0) {
-            return;
+        if (pending != null && pending.totalPendingWriteBytes() > 0) {
+            endUnread(pending.totalPendingWriteBytes() - pending.currentProgress());
+        } else if (open > 0 && Traffic.secondsSince(since) > Traffic.longest()) { // TorchServe drops some requests
+            since = Traffic.now();
+            context.writeAndFlush(Answers.closing(
+                    HttpResponseStatus.SERVICE_UNAVAILABLE, "the request was lost in the server; try again"));
         }
-        long left = pending.totalPendingWriteBytes() - pending.currentProgress();
+    }
+
+    /** A client that has not read a byte of its response for a while loses its connection. */
+    private void endUnread(long left) {
         if (left != leftBefore) {
             leftBefore = left;
             progress = Traffic.now();
-        } else if (Traffic.secondsSince(progress) > UNREAD_S) {
+        } else if (Traffic.secondsSince(progress) > Traffic.STALL_S) {
             context.close();
-        }
-    }
-
-    /** TorchServe drops some requests without a response. */
-    private void giveUp() {
-        if (open > 0 && Traffic.secondsSince(since) > Traffic.longest()) {
-            since = Traffic.now();
-            context.writeAndFlush(Answers.error(
-                            HttpResponseStatus.SERVICE_UNAVAILABLE, "the request was lost in the server; try again"))
-                    .addListener(ChannelFutureListener.CLOSE);
         }
     }
 
@@ -205,20 +177,18 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         if (corrected.status().equals(HttpResponseStatus.SERVICE_UNAVAILABLE)) {
             headers.set(HttpHeaderNames.RETRY_AFTER, Traffic.RETRY_AFTER_S);
         }
-        if (reusable) {
-            headers.set(HttpHeaderNames.CONNECTION, HttpHeaderValues.KEEP_ALIVE);
-        }
+        headers.set(HttpHeaderNames.CONNECTION, HttpHeaderValues.KEEP_ALIVE);
         return corrected;
     }
 
     /** What an error of TorchServe itself should have said; null for one of a worker, or one that is right. */
     private static FullHttpResponse inOurWords(FullHttpResponse response) {
         int code = response.status().code();
-        if (code < 500 || response.content().readableBytes() > LARGEST_OWN_ERROR) {
+        if (code < 500 && code != 403 || response.content().readableBytes() > LARGEST_OWN_ERROR) {
             return null;
         }
         String body = response.content().toString(StandardCharsets.UTF_8);
-        if (UNREADABLE.stream().anyMatch(body::contains)) {
+        if (code == 403 || UNREADABLE.stream().anyMatch(body::contains)) {
             return Answers.error(
                     HttpResponseStatus.BAD_REQUEST, "request: expected a form and a path as HTTP has them, found others");
         }
@@ -231,7 +201,11 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         if (body.contains("\"type\": \"ServiceUnavailableException\"")) {
             return "queue: it is full; try again";
         }
-        if (!body.contains("\"type\": \"InternalServerException\"")) {
+        boolean isInternal = body.contains("\"type\": \"InternalServerException\"");
+        if (code == 507 && !isInternal || body.contains("OutOfDirectMemoryError\"")) {
+            return "the frontend is out of memory; try again";
+        }
+        if (!isInternal) {
             return null;
         }
         if (code == 507 || body.contains("Worker died.")) {

@@ -1,39 +1,100 @@
 package simplenet.server.frontend;
 
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelDuplexHandler;
+import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.handler.codec.http.HttpServerCodec;
 import io.netty.handler.codec.http.HttpStatusClass;
+import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
 import java.util.function.Consumer;
 
 /**
- * One request of a connection at a time: what a client sends before it has its response (HTTP pipelining) waits here.
+ * One request of a connection at a time, and one response to each: what a client sends before the response to its
+ * last request has left (HTTP pipelining) waits here.
  *
  * <p>TorchServe answers in the order in which its workers finish, but a client takes the responses for those to its
  * requests in order, RFC 9112, section 9.3.2. What waits is one read of the socket at most: no more is read meanwhile.
+ * Whether the connection lasts is decided here too: not if the request or the response says "Connection: close".
  */
-final class InOrder extends ChannelDuplexHandler {
-    private final ArrayDeque<Object> waiting = new ArrayDeque<>(); // parts of requests, and events between them
-    private final Consumer<ChannelPromise> answered;
-    private boolean unanswered; // a request was passed on whose response was not yet written
+final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
+    /** Written past netty's encoder, which would take it for the response to the request. */
+    private static final ByteBuf CONTINUE = Unpooled.unreleasableBuffer(
+            Unpooled.copiedBuffer("HTTP/1.1 100 Continue\r\n\r\n", StandardCharsets.US_ASCII));
 
-    /** `answered` is called with each response, when its last part is written. */
+    private enum Exchange {
+        NONE, // no request was passed on, or its response has left
+        REQUESTED,
+        ANSWERED // the response was written, and has not yet left
+    }
+
+    private final ArrayDeque<Object> waiting = new ArrayDeque<>(); // parts of requests, and events between them
+    private final ChannelFutureListener left = future -> left();
+    private final Consumer<ChannelPromise> answered;
+    private ChannelHandlerContext context;
+    private Exchange exchange = Exchange.NONE;
+    private boolean lasts; // the connection, as far as the request is concerned
+    private boolean read; // a part of a request, since the socket was last read
+    private boolean predictions; // whether this is a connection to their port
+    private boolean used; // whether a request has come
+    private volatile long idleSince = BUSY; // when the last response left, on a connection to the predictions
+    private volatile long headSince; // when the first part of a head came whose rest has not; 0: there is none
+
+    /** `answered` is called with each response, before its last part is written. */
     InOrder(Consumer<ChannelPromise> answered) {
         this.answered = answered;
     }
 
     @Override
+    public void handlerAdded(ChannelHandlerContext added) {
+        context = added;
+        Watch.add(this);
+    }
+
+    @Override
+    public void channelActive(ChannelHandlerContext context) throws Exception {
+        predictions = Traffic.isPredictions(context.channel());
+        idleSince = predictions ? Traffic.now() : BUSY;
+        super.channelActive(context);
+    }
+
+    @Override
+    public void channelInactive(ChannelHandlerContext context) throws Exception {
+        Watch.remove(this);
+        waiting.forEach(ReferenceCountUtil::release);
+        waiting.clear();
+        super.channelInactive(context);
+    }
+
+    @Override
     public void channelRead(ChannelHandlerContext context, Object part) throws Exception {
+        read = true;
+        headSince = 0;
         if (waiting.isEmpty() && mayPass(part)) {
-            pass(context, part);
+            pass(part);
         } else {
-            hold(context, part);
+            hold(part);
         }
+    }
+
+    @Override
+    public void channelReadComplete(ChannelHandlerContext context) throws Exception {
+        if (!read && exchange == Exchange.NONE && headSince == 0) {
+            headSince = Traffic.now();
+        }
+        read = false;
+        super.channelReadComplete(context);
     }
 
     @Override
@@ -41,45 +102,103 @@ final class InOrder extends ChannelDuplexHandler {
         if (waiting.isEmpty()) {
             context.fireUserEventTriggered(event);
         } else { // the client has no more to send, but waits for the responses
-            hold(context, new Event(event));
+            hold(new Event(event));
         }
     }
 
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (!(message instanceof LastHttpContent) || isInterim(message)) {
+        if (!(message instanceof LastHttpContent)) {
             context.write(message, promise);
-            return;
-        }
-        ChannelPromise written = promise.unvoid();
-        context.write(message, written);
-        answered.accept(written);
-        if (unanswered) {
-            unanswered = false;
-            if (!waiting.isEmpty()) { // not from within the write, which a request may have called
-                context.executor().execute(() -> passWaiting(context));
-            }
+        } else if (isInterim(message)) {
+            ReferenceCountUtil.release(message);
+            context.pipeline().context(HttpServerCodec.class).write(CONTINUE.duplicate(), promise);
+        } else {
+            answer(message, promise.unvoid());
         }
     }
 
     @Override
-    public void channelInactive(ChannelHandlerContext context) throws Exception {
-        waiting.forEach(ReferenceCountUtil::release);
-        waiting.clear();
-        super.channelInactive(context);
+    public void look() {
+        if (headSince != 0 && Traffic.secondsSince(headSince) > Traffic.STALL_S) {
+            context.executor().execute(this::endHead);
+        }
     }
 
-    private void hold(ChannelHandlerContext context, Object part) {
+    @Override
+    public long idleSince() {
+        return idleSince;
+    }
+
+    @Override
+    public void evict() {
+        idleSince = BUSY;
+        context.executor().execute(() -> {
+            if (exchange != Exchange.NONE || !waiting.isEmpty()) {
+                return; // a request has come meanwhile
+            }
+            if (used && headSince == 0) {
+                context.close(); // as any server ends an idle connection
+            } else {
+                end(HttpResponseStatus.SERVICE_UNAVAILABLE, "connections: there are too many; try again");
+            }
+        });
+    }
+
+    private void endHead() {
+        if (headSince != 0 && Traffic.secondsSince(headSince) > Traffic.STALL_S) {
+            headSince = 0;
+            end(HttpResponseStatus.REQUEST_TIMEOUT, "headers: expected their end within " + Traffic.STALL_S + " s");
+        }
+    }
+
+    private void end(HttpResponseStatus status, String message) {
+        answer(Answers.closing(status, message), context.newPromise());
+        context.flush();
+    }
+
+    /** Write the last part of a response, which may be all of it. */
+    private void answer(Object message, ChannelPromise promise) {
+        boolean closes = message instanceof HttpResponse && !HttpUtil.isKeepAlive((HttpResponse) message);
+        // TorchServe may answer twice if it fails in between; only a response that ends the connection needs no request.
+        if (exchange == Exchange.ANSWERED || exchange == Exchange.NONE && !closes) {
+            ReferenceCountUtil.release(message);
+            promise.trySuccess();
+            return;
+        }
+        exchange = Exchange.ANSWERED;
+        answered.accept(promise);
+        if (closes || !lasts) {
+            if (message instanceof HttpResponse) {
+                ((HttpResponse) message).headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            }
+            promise.addListener(ChannelFutureListener.CLOSE);
+        }
+        promise.addListener(left);
+        context.write(message, promise);
+    }
+
+    private void left() {
+        exchange = Exchange.NONE;
+        if (predictions && context.channel().isActive()) {
+            idleSince = Traffic.now();
+        }
+        if (!waiting.isEmpty()) { // not from within the write, which a request may have called
+            context.executor().execute(this::passWaiting);
+        }
+    }
+
+    private void hold(Object part) {
         waiting.add(part);
         context.channel().config().setAutoRead(false);
     }
 
-    private void passWaiting(ChannelHandlerContext context) {
-        if (waiting.isEmpty()) {
-            return; // the connection has ended
+    private void passWaiting() {
+        if (waiting.isEmpty() || !context.channel().isActive()) {
+            return;
         }
         while (!waiting.isEmpty() && mayPass(waiting.peek())) {
-            pass(context, waiting.poll());
+            pass(waiting.poll());
         }
         if (waiting.isEmpty()) {
             context.channel().config().setAutoRead(true);
@@ -87,15 +206,21 @@ final class InOrder extends ChannelDuplexHandler {
     }
 
     private boolean mayPass(Object part) {
-        return !unanswered || !(part instanceof HttpRequest);
+        return exchange == Exchange.NONE || !(part instanceof HttpRequest);
     }
 
-    private void pass(ChannelHandlerContext context, Object part) {
+    private void pass(Object part) {
         if (part instanceof Event) {
             context.fireUserEventTriggered(((Event) part).event);
             return;
         }
-        unanswered = unanswered || part instanceof HttpRequest;
+        if (part instanceof HttpRequest) {
+            HttpRequest request = (HttpRequest) part;
+            exchange = Exchange.REQUESTED;
+            idleSince = BUSY;
+            used = true;
+            lasts = request.decoderResult().isSuccess() && HttpUtil.isKeepAlive(request);
+        }
         context.fireChannelRead(part);
     }
 

@@ -20,6 +20,10 @@ final class Malformed {
         if (request.decoderResult().isFailure()) {
             return refusal(request.decoderResult().cause(), request.uri().equals(NO_TARGET));
         }
+        if (request.headers().contains(HttpHeaderNames.TRANSFER_ENCODING)) { // a chunked one has lost it by now
+            return Answers.closing( // where the body ends is not known
+                    HttpResponseStatus.BAD_REQUEST, "Transfer-Encoding: expected chunked, found another");
+        }
         String target = request.uri();
         if (!target.startsWith("/") && !target.contains("://")) {
             return badTarget("a path that begins with /", target);
@@ -32,7 +36,7 @@ final class Malformed {
             }
         }
         String type = request.headers().get(HttpHeaderNames.CONTENT_TYPE, "");
-        if (type.startsWith("multipart/")) {
+        if (type.regionMatches(true, 0, "multipart/", 0, "multipart/".length())) {
             try {
                 HttpPostRequestDecoder.isMultipart(request);
             } catch (RuntimeException error) { // netty's, of any kind

@@ -1,7 +1,6 @@
 package simplenet.server.frontend;
 
 import com.google.gson.JsonObject;
-import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.SimpleChannelInboundHandler;
 import io.netty.handler.codec.http.FullHttpRequest;
@@ -9,7 +8,6 @@ import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpResponseStatus;
-import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.QueryStringDecoder;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -41,15 +39,16 @@ final class Management extends SimpleChannelInboundHandler<FullHttpRequest> {
 
     @Override
     protected void channelRead0(ChannelHandlerContext context, FullHttpRequest request) throws Exception {
-        FullHttpResponse response = permitted(request) ? own(request) : refusal();
+        FullHttpResponse response = Malformed.refusal(request);
+        if (response == null) {
+            response = permitted(request) ? own(request) : refusal();
+        }
         if (response == null) {
             context.fireChannelRead(request);
             return;
         }
-        boolean keepAlive = HttpUtil.isKeepAlive(request) && request.decoderResult().isSuccess();
         request.release();
-        context.writeAndFlush(response)
-                .addListener(keepAlive ? ChannelFutureListener.CLOSE_ON_FAILURE : ChannelFutureListener.CLOSE);
+        context.writeAndFlush(response);
     }
 
     private static byte[] token() {

@@ -20,6 +20,9 @@ final class Traffic {
     /** Bytes of large responses that clients have not read yet: each is copied to direct memory to be sent. */
     static final AtomicLong UNSENT = new AtomicLong();
 
+    /** Seconds without a byte from a client, or to it, after which its connection ends. */
+    static final long STALL_S = Long.getLong("simplenet.body.stall", 30);
+
     static final long MOST_UNSENT = Long.getLong("simplenet.response.budget", Long.MAX_VALUE);
 
     private static volatile boolean draining;

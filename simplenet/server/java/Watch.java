@@ -1,5 +1,6 @@
 package simplenet.server.frontend;
 
+import java.util.Comparator;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import org.slf4j.Logger;
@@ -19,6 +20,8 @@ final class Watch implements Runnable {
 
     /** Part of a connection that may wait too long. */
     interface Watched {
+        long BUSY = Long.MIN_VALUE;
+
         /** Called from this thread; must hand any work to the connection's event loop. */
         void look();
 
@@ -26,6 +29,14 @@ final class Watch implements Runnable {
         default boolean isReceiving() {
             return false;
         }
+
+        /** A time that `Traffic.now` returned, or BUSY. */
+        default long idleSince() {
+            return BUSY;
+        }
+
+        /** End an idle connection: from now on it is BUSY. */
+        default void evict() {}
     }
 
     private final Queues queues = new Queues();
@@ -38,6 +49,14 @@ final class Watch implements Runnable {
 
     static void remove(Watched connection) {
         CONNECTIONS.remove(connection);
+    }
+
+    /** End the connection that has been without a request for longest: there are too many. */
+    static synchronized void evictOne() {
+        CONNECTIONS.stream()
+                .filter(watched -> watched.idleSince() != Watched.BUSY)
+                .min(Comparator.comparingLong(watched -> watched.idleSince() - Traffic.now()))
+                .ifPresent(Watched::evict);
     }
 
     /** How many requests were accepted whose bodies still arrive. */
@@ -54,7 +73,7 @@ final class Watch implements Runnable {
                 Traffic.tick();
                 CONNECTIONS.forEach(Watched::look);
                 queues.clean();
-            } catch (Exception error) {
+            } catch (Throwable error) {
                 if (!failed) { // once: the next round would say the same
                     LOGGER.error("the frontend cannot look for requests that wait too long", error);
                 }

@@ -8,7 +8,7 @@ import java.util.Arrays;
 /** The body of one request as it arrives: an array on the heap that grows no faster than bytes come. */
 final class Body {
     private static final int FIRST = 1024; // bytes
-    private static final int FAST = 64 * 1024; // from here on an array at most doubles, so that little of it is empty
+    private static final int FAST = 64 * 1024;
     private static final byte[] NOTHING = {};
 
     private final int largest;
@@ -52,8 +52,11 @@ final class Body {
     void append(ByteBuf chunk) {
         int count = chunk.readableBytes();
         if (size + count > bytes.length) {
-            long room = Math.max(size + count, Math.max(FIRST, (bytes.length < FAST ? 4L : 2L) * bytes.length));
-            long most = announced >= size + count ? announced : largest;
+            boolean isAnnounced = announced >= size + count;
+            // One of unknown length is charged for its array, so little of that shall be empty.
+            long growth = isAnnounced || bytes.length < FAST ? 4 : 2;
+            long room = Math.max(size + count, Math.max(FIRST, growth * bytes.length));
+            long most = isAnnounced ? announced : largest;
             bytes = Arrays.copyOf(bytes, (int) Math.max(size + count, Math.min(room, most)));
         }
         chunk.getBytes(chunk.readerIndex(), bytes, size, count);

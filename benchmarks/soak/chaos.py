@@ -2,19 +2,23 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from threading import Event, Lock, Thread
 from typing import Any
 
 import psutil
 
 from benchmarks.soak import intruders
-from benchmarks.soak.collection import Collection
+from benchmarks.soak.client import BrokenError, Client
+from benchmarks.soak.collection import Collection, Request
 from benchmarks.soak.deployments import Deployments
 from benchmarks.soak.server import Running
+from benchmarks.soak.tally import WRONG
 
 # Every how many seconds, on average.
 INTERVALS_S = {
@@ -25,15 +29,17 @@ INTERVALS_S = {
     "drip": 19.0,
     "vanish": 4.0,
     "burst": 31.0,
+    "large": 11.0,
     "disk": 41.0,
 }
 WORDS = {
     "kill": "a worker killed", "freeze": "a worker frozen", "version": "version deployed or rolled back",
     "stall": "uploads of 16 MB stalled", "drip": "clients that drip bytes", "vanish": "clients that vanish",
-    "burst": "1,000 connections at once", "disk": "disk full",
+    "burst": "1,000 connections at once", "large": "24 requests of 1,000 rows at once", "disk": "disk full",
 }  # fmt: skip
 FREEZE_S, STALL_S, DRIP_S, DISK_S = (2.0, 6.0), (4.0, 10.0), (3.0, 8.0), (2.0, 6.0)
 STALLED, DRIPPING, VANISHING, BURST, BURST_S = 60, 20, 12, 1_000, 10.0
+LARGE = 24  # more than all clients together: buffers grow to the size that they will have
 MARGIN_S = 12.0  # at the end, in which nothing goes wrong any more
 # What replaces workers ends earlier: memory that only grows is seen in workers that live on.
 REPLACING, REPLACING_UNTIL = ("kill", "version"), 0.6
@@ -75,7 +81,7 @@ class Chaos:
         self.ended = Event()
         self.answered_in_bursts: dict[str, int] = {}
         self._frozen: set[int] = set()
-        self._operating, self._full = Lock(), Lock()
+        self._operating, self._full, self._counting = Lock(), Lock(), Lock()
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="chaos")
 
     def begin(self, events: list[tuple[float, str]]) -> "Chaos":
@@ -157,9 +163,30 @@ class Chaos:
 
     def _burst(self) -> str:
         small = [request for request in self.requests.small() if len(request.body) < 8_000]
-        outcomes = intruders.burst(self.running.port, small, BURST, BURST_S, self.ended)
-        for outcome, number in outcomes.items():
-            self.answered_in_bursts[outcome] = self.answered_in_bursts.get(outcome, 0) + number
+        return self._counted(intruders.burst(self.running.port, small, BURST, BURST_S, self.ended))
+
+    def _large(self) -> str:
+        requests = self.requests.good[max(self.requests.good)]
+        with ThreadPoolExecutor(LARGE) as pool:
+            outcomes = Counter(pool.map(self._sent_once, (requests * LARGE)[:LARGE]))
+        return self._counted(outcomes)
+
+    def _sent_once(self, request: Request) -> str:
+        client = Client(self.running.port)
+        try:
+            answer = client.send(request)
+        except BrokenError as error:
+            return str(error)
+        finally:
+            client.close()
+        if answer.status == HTTPStatus.OK and not request.weights_that_answer(answer.content_type, answer.body):
+            return WRONG
+        return str(answer.status)
+
+    def _counted(self, outcomes: Counter[str]) -> str:
+        with self._counting:
+            for outcome, number in outcomes.items():
+                self.answered_in_bursts[outcome] = self.answered_in_bursts.get(outcome, 0) + number
         return ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
 
     def _disk(self) -> str:

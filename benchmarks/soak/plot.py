@@ -18,7 +18,7 @@ COLOURS = {
 }  # fmt: skip
 MARKS = {
     "kill": "black", "freeze": "tab:blue", "version": "tab:green", "stall": "tab:red", "drip": "tab:pink",
-    "vanish": "lightgrey", "burst": "tab:orange", "disk": "tab:purple",
+    "vanish": "lightgrey", "burst": "tab:orange", "large": "tab:brown", "disk": "tab:purple",
 }  # fmt: skip
 
 

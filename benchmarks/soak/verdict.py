@@ -37,10 +37,11 @@ def passed(lines: Sequence[Line]) -> bool:
 def of_soak(results: Mapping[str, Any]) -> list[Line]:
     """The verdict of a mixed soak."""
     outcomes, minutes, unanswered = results["outcomes"], results["minutes"], results["unanswered"]
+    wrong = outcomes[WRONG] + results["bursts"].get(WRONG, 0)
     least_rows = int(LEAST_ROWS_PER_MIN * minutes)
     return [
         Line(f"lost {outcomes[LOST]} (at most {MOST_LOST})", outcomes[LOST] <= MOST_LOST),
-        Line(f"wrong {outcomes[WRONG]} (at most {MOST_WRONG})", outcomes[WRONG] <= MOST_WRONG),
+        Line(f"wrong {wrong} (at most {MOST_WRONG})", wrong <= MOST_WRONG),
         Line(f"without an answer at the end {unanswered} (0)", unanswered == 0),
         Line(f"{results['rows']:,} rows answered and checked (at least {least_rows:,})", results["rows"] >= least_rows),
         *(_slope(results, name) for name in SLOPES),

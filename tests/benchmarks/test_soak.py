@@ -146,6 +146,7 @@ def results(**changed: Any) -> dict[str, Any]:
         "minutes": 10.0,
         "unanswered": 0,
         "rows": 10**6,
+        "bursts": {"200": 1000},
     }
     return counted | {"workers": 2, "workers_at_end": 2, "samples": samples} | changed
 
@@ -162,6 +163,7 @@ def test_a_flat_soak_without_loss_passes() -> None:
     [
         ({"outcomes": {"LOST": 1, "WRONG": 0}}, "FAIL: lost 1 "),
         ({"outcomes": {"LOST": 0, "WRONG": 1}}, "FAIL: wrong 1 "),
+        ({"bursts": {"200": 9, "WRONG": 1}}, "FAIL: wrong 1 "),
         ({"unanswered": 2}, "FAIL: without an answer at the end 2 "),
         ({"rows": 999_999}, "FAIL: 999,999 rows "),
         ({"workers_at_end": 1}, "FAIL: 1 of 2 workers "),

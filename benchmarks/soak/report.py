@@ -41,7 +41,12 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         Table("Requests by outcome", latency, ["outcome", "requests", "share"], requests),
         Table("Before a retry", "What an attempt met that was then repeated.", ["", "attempts"], met),
         Table("What went wrong", _bursts(results), ["", "times", "refused or skipped", "such as"], _events(results)),
-        Table("Processes", f"In the last {JUDGED:.0%}. {silent}", ["", "median", "per minute"], _trends(results)),
+        Table(
+            "Processes",
+            f"In the last {JUDGED:.0%}. {silent}",
+            ["", "median", "least of a half minute, per minute"],
+            _trends(results),
+        ),
     ]
 
 

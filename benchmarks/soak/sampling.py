@@ -16,7 +16,9 @@ from benchmarks.soak.server import Running
 from benchmarks.soak.tally import Tally
 from simplenet.server import management
 
-JUDGED = 0.3  # of the samples, the last, which the slopes are taken from
+JUDGED = 0.35  # of the samples, the last, which the slopes are taken from
+BLOCK_S = 30.0
+SIGNIFICANT = 1.96  # standard deviations: by chance once in forty
 PING_TIMEOUT_S = 1.0
 MIB = 2**20
 
@@ -92,7 +94,7 @@ def ping_ms(port: int, timeout_s: float = PING_TIMEOUT_S) -> float | None:
 def slope_per_min(times_s: Sequence[float], values: Sequence[float]) -> float:
     """The slope of the values per minute, by the Theil-Sen estimator; nan for fewer than two.
 
-    It is the median of the slopes between all pairs, which a burst does not tilt: up to 29 % of the values may be any.
+    It is the median of the slopes between all pairs: up to 29 % of the values may be any.
     https://en.wikipedia.org/wiki/Theil-Sen_estimator
 
     Args:
@@ -112,18 +114,41 @@ def slope_per_min(times_s: Sequence[float], values: Sequence[float]) -> float:
     return 60 * statistics.median(slopes) if slopes else math.nan
 
 
-def trend(samples: Sequence[dict[str, Any]], name: str, workers: int) -> dict[str, float]:
-    """Median and slope per minute of one number in the last part of the soak, in which no worker is replaced.
+def grows(values: Sequence[float]) -> bool:
+    """Whether values that follow one another grow more often than chance lets them, by the test of Mann and Kendall.
 
-    Only samples with every worker count: one that is missing takes no memory.
+    https://en.wikipedia.org/wiki/Kendall_rank_correlation_coefficient
+
+    Example:
+        >>> grows([3, 4, 5, 6, 8, 7, 9, 12]), grows([3, 9, 2, 8, 4, 7, 5, 6])
+        (True, False)
+    """
+    count = len(values)
+    pairs = [(earlier, later) for number, later in enumerate(values) for earlier in values[:number]]
+    score = sum((later > earlier) - (later < earlier) for earlier, later in pairs)
+    return score > SIGNIFICANT * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+
+
+def trend(samples: Sequence[dict[str, Any]], name: str, workers: int) -> dict[str, Any]:
+    """How one number developed in the last part of the soak, in which no worker is replaced.
+
+    Of each half minute the least counts: what a process has when it is not in the midst of something large. Only samples
+    with every worker count: one that is missing takes no memory.
+
+    Returns:
+        The median, the slope of the least `per_min`, and whether it `grows` for sure.
     """
     after = samples[math.ceil(len(samples) * (1 - JUDGED)) :]
     whole = [sample for sample in after if sample["workers"] == workers and sample["frontend_mib"]]
     if not whole:
-        return {"median": math.nan, "per_min": math.nan}
-    values = [float(sample[name]) for sample in whole]
-    slope = slope_per_min([sample["at_s"] for sample in whole], values)
-    return {"median": statistics.median(values), "per_min": round(slope, 3)}
+        return {"median": math.nan, "per_min": math.nan, "grows": True}
+    blocks: dict[int, list[dict[str, Any]]] = {}
+    for sample in whole:
+        blocks.setdefault(int((sample["at_s"] - whole[0]["at_s"]) / BLOCK_S), []).append(sample)
+    times_s = [statistics.mean(sample["at_s"] for sample in block) for block in blocks.values()]
+    least = [min(float(sample[name]) for sample in block) for block in blocks.values()]
+    median = statistics.median(float(sample[name]) for sample in whole)
+    return {"median": median, "per_min": round(slope_per_min(times_s, least), 3), "grows": grows(least)}
 
 
 def _use(process: psutil.Process) -> tuple[float, int, int]:

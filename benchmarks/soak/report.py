@@ -18,6 +18,7 @@ from benchmarks.soak.sampling import JUDGED, trend
 from benchmarks.soak.tally import OUTCOMES
 
 HERE = Path(__file__).resolve().parent
+GROWTH = "least of each half minute, per minute"
 IDLE = ("skipped", "refused")  # how the note of an event begins that had no effect
 TRENDS = {
     "frontend_mib": "memory of the frontend, MiB",
@@ -44,7 +45,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         Table(
             "Processes",
             f"In the last {JUDGED:.0%}. {silent}",
-            ["", "median", "least of a half minute, per minute"],
+            ["", "median", GROWTH],
             _trends(results),
         ),
     ]

@@ -132,8 +132,8 @@ def grows(values: Sequence[float]) -> bool:
 def trend(samples: Sequence[dict[str, Any]], name: str, workers: int) -> dict[str, Any]:
     """How one number developed in the last part of the soak, in which no worker is replaced.
 
-    Of each half minute the least counts: what a process has when it is not in the midst of something large. Only samples
-    with every worker count: one that is missing takes no memory.
+    Of each half minute the least counts: what a process has when it is not in the midst of something large. Only
+    samples with every worker count: one that is missing takes no memory.
 
     Returns:
         The median, the slope of the least `per_min`, and whether it `grows` for sure.

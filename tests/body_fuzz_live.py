@@ -137,7 +137,7 @@ def run_live(count: int, start: int, seed: int) -> Iterator[tuple[int, Result]]:
             numbers = range(first, min(first + 100, start + count))
             answers = pool.map(lambda number: _one(port, number, seed), numbers)
             for number, (kind, statuses, wrong) in zip(numbers, answers, strict=True):
-                result.outcomes.update(f"{kind}: {status}" for status in statuses or ("closed",))
+                result.outcomes.update(f"{kind}: {status}" for status in statuses or ("no whole request",))
                 if wrong:
                     result.failures.append(f"number {number}: {kind}: {wrong}")
             yield min(first + 100, start + count) - start, result

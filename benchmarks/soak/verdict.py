@@ -10,8 +10,8 @@ from benchmarks.soak.tally import LOST, OUTCOMES, WRONG
 # Thresholds, all of them.
 MOST_LOST, MOST_WRONG = 0, 0
 LEAST_ROWS_PER_MIN = 100_000  # a million in ten minutes
-# Of the median, per minute; less cannot be told from what a large batch leaves behind. There are about 30,000 requests a
-# minute: a kilobyte lost by each would be 29 MiB, and one descriptor lost by every thousandth 30.
+# Of the median, per minute; less cannot be told from what a large batch leaves behind. There are about 30,000 requests
+# a minute: a kilobyte lost by each would be 29 MiB, and one descriptor lost by every thousandth 30.
 MOST_GROWTH_PER_MIN = 0.01
 SLOPES = ("frontend_mib", "worker_mib", "frontend_fds", "worker_fds")
 LEAST_MINUTES_FOR_SLOPES = 8.0  # in less, a heap that grows to its size looks like a leak

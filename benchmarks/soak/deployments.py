@@ -1,6 +1,7 @@
 """Changes of the served version, by the commands that an operator uses."""
 
 import itertools
+import re
 from pathlib import Path
 
 from benchmarks.soak import network, server
@@ -8,6 +9,7 @@ from benchmarks.soak.versions import Versions
 
 TIMEOUT_S = 120.0
 MODEL = "simplenet"
+LOGS = re.compile(r" \(logs: [^)]*\)")  # where they are says nothing in a report
 
 
 class Deployments:
@@ -66,7 +68,7 @@ class Deployments:
         self.versions.begin(weights)
         done = self.running.command(*command, timeout_s=TIMEOUT_S)
         if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines()
-            return f"{command[0]} ended with {done.returncode}: {lines[-1] if lines else 'no message'}"
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            return f"{command[0]} ended with {done.returncode}: {LOGS.sub('', lines[-1])}"
         self.versions.end(before)
         return ""

@@ -43,7 +43,8 @@ _HEAP_PER_RESPONSE = 3
 _DIRECT_PER_RESPONSE = 1
 _LEAST_BUDGET = MIB
 _READ = 16 << 10  # bytes of a read of a socket (frontend.py)
-_LEAST_CONNECTIONS = 256
+_LEAST_CONNECTIONS, _MOST_CONNECTIONS = 256, 1 << 20
+_OTHER_DESCRIPTORS = 512  # of the frontend: jars, logs, workers, the other ports
 _SPARE = 10  # a tenth stays free, for the kernel's socket buffers among others
 _SIZE = re.compile(r"(\d+)([kmgt]?)", re.IGNORECASE)
 _UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number of this size
@@ -79,8 +80,13 @@ class MemoryPlan:
 
     @property
     def connections(self) -> int:
-        """How many clients may be connected: each may hold a read in direct memory, of which half is for that."""
-        return max(_LEAST_CONNECTIONS, self.direct // 2 // _READ)
+        """How many clients may be connected: each may hold a read in direct memory, of which half is for that.
+
+        Each takes a descriptor too; Java raises the limit of these to the hard one.
+        """
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        most = _MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else descriptors - _OTHER_DESCRIPTORS
+        return max(_LEAST_CONNECTIONS, min(self.direct // 2 // _READ, most))
 
     def java_options(self) -> list[str]:
         """The options of Java for these sizes; the user's own options come later and override them."""

@@ -1,5 +1,6 @@
 """What memory is offered, by trees of files like those of real machines, and how it is shared out."""
 
+import resource
 from dataclasses import replace
 
 import psutil
@@ -196,3 +197,14 @@ def test_a_stock_frontend_keeps_no_budget_and_it_is_said():
 def test_java_starts_with_no_more_heap_than_it_may_have():
     options = plan_memory(24 * GIB, 1, {"vmargs": "-Xmx64m"}).java_options()
     assert options[:2] == ["-Xms64m", "-Xmx64m"]
+
+
+def test_connections_are_limited_by_direct_memory_and_by_descriptors(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1 << 20))
+    assert plan_memory(24 * GIB, 1, {}).connections == 2 * GIB // 2 // (16 << 10)
+    small = plan_memory(GIB, 1, {})
+    assert small.connections == small.direct // 2 // (16 << 10)
+    assert f"-Dsimplenet.connections={small.connections}" in small.java_options()
+    for limit, expected in ((4096, 4096 - 512), (600, 256), (resource.RLIM_INFINITY, 65_536)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (1024, limit))
+        assert plan_memory(24 * GIB, 1, {}).connections == expected

@@ -19,6 +19,8 @@ from simplenet.server.processes import is_in_group
 from simplenet.server.record import Server
 from simplenet.worker.state import WorkerState
 
+_FULL = ("connections: ", "body: ")  # how a 503 begins that says nothing about the workers (java/)
+
 
 @dataclass
 class WatchedModel:
@@ -94,7 +96,10 @@ def probe(
         return None
     except OSError:
         return False
-    return response.status_code not in (requests.codes.unavailable, requests.codes.not_found)
+    if response.status_code == requests.codes.unavailable:
+        # Where the frontend has no room even for the request, its response cannot be missed.
+        return bool(response.text.partition('"message":"')[2].startswith(_FULL))
+    return response.status_code != requests.codes.not_found
 
 
 def registered_models(server: Server, timeout_s: float) -> set[str]:

@@ -72,6 +72,21 @@ def test_a_request_that_is_never_finished_ends_with_408(server, begun):
     assert b"2 s" in received
 
 
+@pytest.mark.parametrize("more", [b"", b"\r\n"])
+def test_a_connection_that_is_idle_stays(server, more):
+    head = HEAD.replace(b"simplenet", b"nobody")
+    head += b"Content-Length: %d\r\n\r\n" % (16_384 - len(head) - len(b"Content-Length: 16000\r\n\r\n"))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(head + bytes(16_384 - len(head)) + more)  # one read, after which there is nothing
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 404 ")
+        connection.settimeout(4)  # twice what a head may take
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(60)
+        connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_chunked_body_is_charged_for_the_memory_that_it_takes(server):
     begun = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (b"%x\r\n%s\r\n" % (300_000, bytes(300_000)))
     with ExitStack() as stack:

@@ -45,6 +45,15 @@ def test_a_malformed_request_is_refused_with_the_cause(server, sent, status, mes
     assert_refused(server, sent, status, message)
 
 
+def test_after_a_malformed_chunk_the_connection_ends(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(CHUNKED + b"zz\r\n")
+        received = b""
+        while data := connection.recv(65_536):
+            received += data
+    assert received.startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize(
     ("sent", "message"),
     [

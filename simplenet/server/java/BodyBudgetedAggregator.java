@@ -9,6 +9,7 @@ import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelOption;
 import io.netty.channel.ChannelPipeline;
 import io.netty.channel.ChannelPromise;
+import io.netty.channel.epoll.EpollChannelOption;
 import io.netty.channel.socket.ChannelInputShutdownEvent;
 import io.netty.handler.codec.http.FullHttpMessage;
 import io.netty.handler.codec.http.FullHttpResponse;
@@ -52,6 +53,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
     // A connection that broke has its body in the queue for a while longer.
     private static final long BROKEN_S = 5 + Long.getLong("simplenet.queue.wait.ms", 10_000) / 1000;
+    /** Bytes of a response in the kernel that are not sent: so few that a client which reads slowly is seen to read. */
+    private static final long LITTLE = 128 * 1024;
+
     private static final AtomicLong CHARGED = new AtomicLong();
     /** Bytes that small bodies may take together while they arrive. */
     private static final long SMALL_BUDGET = Long.getLong("simplenet.small.budget", Long.MAX_VALUE);
@@ -88,6 +92,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         predictions = Traffic.isPredictions(channel);
         if (predictions) {
             endWithoutReset(channel);
+            channel.config().setOption(EpollChannelOption.TCP_NOTSENT_LOWAT, LITTLE); // Linux has it
             channel.pipeline().addAfter(added.name(), "gate", new Gate());
         } else if (Traffic.isManagement(channel)) {
             channel.pipeline().addAfter(added.name(), "management", new Management());
@@ -323,7 +328,9 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         evicted = true;
         context.executor().execute(() -> {
             evicted = false;
-            if (idleSince() != BUSY) {
+            if (idleSince() == BUSY) {
+                Watch.evictOne(); // it has gone on: another connection
+            } else {
                 refuse("connections: there are too many, and the body on this one paused; try again");
             }
         });

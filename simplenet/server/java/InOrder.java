@@ -5,9 +5,11 @@ import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelDuplexHandler;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.ChannelPromise;
 import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpObject;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
@@ -45,7 +47,10 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     private ChannelHandlerContext context;
     private Exchange exchange = Exchange.NONE;
     private boolean lasts; // the connection, as far as the request is concerned
-    private boolean read; // a part of a request, since the socket was last read
+    private boolean inRequest; // its last part has not been passed on
+    private boolean broken; // netty can read no more requests from this connection
+    private boolean received; // bytes that may begin a head, in this read of the socket
+    private boolean read; // a part of a request, in this read
     private boolean predictions; // whether this is a connection to their port
     private boolean used; // whether a request has come
     private volatile long idleSince = BUSY; // when the last response left, on a connection to the predictions
@@ -59,6 +64,14 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     @Override
     public void handlerAdded(ChannelHandlerContext added) {
         context = added;
+        added.pipeline().addFirst("bytes", new ChannelInboundHandlerAdapter() {
+            @Override
+            public void channelRead(ChannelHandlerContext first, Object bytes) throws Exception {
+                // Reads of nothing, and empty lines between requests, begin no head.
+                received = received || bytes instanceof ByteBuf && ((ByteBuf) bytes).forEachByte(b -> b <= ' ') >= 0;
+                super.channelRead(first, bytes);
+            }
+        });
         Watch.add(this);
     }
 
@@ -90,10 +103,10 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
 
     @Override
     public void channelReadComplete(ChannelHandlerContext context) throws Exception {
-        if (!read && exchange == Exchange.NONE && headSince == 0) {
+        if (received && !read && !inRequest && exchange == Exchange.NONE && headSince == 0) {
             headSince = Traffic.now();
         }
-        read = false;
+        received = read = false;
         super.channelReadComplete(context);
     }
 
@@ -135,9 +148,8 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         idleSince = BUSY;
         context.executor().execute(() -> {
             if (exchange != Exchange.NONE || !waiting.isEmpty()) {
-                return; // a request has come meanwhile
-            }
-            if (used && headSince == 0) {
+                Watch.evictOne(); // a request has come meanwhile: another connection
+            } else if (used && headSince == 0) {
                 context.close(); // as any server ends an idle connection
             } else {
                 end(HttpResponseStatus.SERVICE_UNAVAILABLE, "connections: there are too many; try again");
@@ -159,7 +171,7 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
 
     /** Write the last part of a response, which may be all of it. */
     private void answer(Object message, ChannelPromise promise) {
-        boolean closes = message instanceof HttpResponse && !HttpUtil.isKeepAlive((HttpResponse) message);
+        boolean closes = message instanceof HttpResponse && !HttpUtil.isKeepAlive((HttpResponse) message) || broken;
         // TorchServe may answer twice if it fails in between; only a response that ends the connection needs no request.
         if (exchange == Exchange.ANSWERED || exchange == Exchange.NONE && !closes) {
             ReferenceCountUtil.release(message);
@@ -180,11 +192,18 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
 
     private void left() {
         exchange = Exchange.NONE;
-        if (predictions && context.channel().isActive()) {
-            idleSince = Traffic.now();
+        if (broken) {
+            context.close();
         }
+        beIdle();
         if (!waiting.isEmpty()) { // not from within the write, which a request may have called
             context.executor().execute(this::passWaiting);
+        }
+    }
+
+    private void beIdle() {
+        if (predictions && !inRequest && exchange == Exchange.NONE && context.channel().isActive()) {
+            idleSince = Traffic.now();
         }
     }
 
@@ -218,10 +237,21 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
             HttpRequest request = (HttpRequest) part;
             exchange = Exchange.REQUESTED;
             idleSince = BUSY;
-            used = true;
+            used = inRequest = true;
             lasts = request.decoderResult().isSuccess() && HttpUtil.isKeepAlive(request);
         }
+        if (part instanceof HttpObject && ((HttpObject) part).decoderResult().isFailure()) {
+            broken = true;
+        }
+        boolean isLast = part instanceof LastHttpContent;
         context.fireChannelRead(part);
+        if (isLast) {
+            inRequest = false;
+            if (broken && exchange == Exchange.NONE) { // it was refused before
+                context.close();
+            }
+            beIdle();
+        }
     }
 
     private static boolean isInterim(Object message) { // 100 Continue

@@ -57,7 +57,7 @@ final class Malformed {
                     : HttpResponseStatus.BAD_REQUEST;
         }
         Throwable root = cause.getCause() == null ? cause : cause.getCause();
-        return Answers.error(status, "request: expected HTTP/1.1, found otherwise: " + shown(root.getMessage()));
+        return Answers.closing(status, "request: expected HTTP/1.1, found otherwise: " + shown(root.getMessage()));
     }
 
     private static FullHttpResponse badTarget(String expected, String found) {

@@ -96,10 +96,9 @@ def probe(
         return None
     except OSError:
         return False
-    if response.status_code == requests.codes.unavailable:
-        # Where the frontend has no room even for the request, its response cannot be missed.
-        return bool(response.text.partition('"message":"')[2].startswith(_FULL))
-    return response.status_code != requests.codes.not_found
+    # Where the frontend has no room even for the request, its response cannot be missed.
+    is_full = str(response.text).partition('"message":"')[2].startswith(_FULL)
+    return is_full or response.status_code not in (requests.codes.unavailable, requests.codes.not_found)
 
 
 def registered_models(server: Server, timeout_s: float) -> set[str]:

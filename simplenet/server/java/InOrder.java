@@ -68,7 +68,9 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
             @Override
             public void channelRead(ChannelHandlerContext first, Object bytes) throws Exception {
                 // Reads of nothing, and empty lines between requests, begin no head.
-                received = received || bytes instanceof ByteBuf && ((ByteBuf) bytes).forEachByte(b -> b <= ' ') >= 0;
+                if (exchange == Exchange.NONE && !inRequest && !received) {
+                    received = ((ByteBuf) bytes).forEachByte(b -> b <= ' ') >= 0;
+                }
                 super.channelRead(first, bytes);
             }
         });

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
+import psutil
 import pytest
 import requests
 from support import COMMAND_TIMEOUT_S, Running, free_port, processes_of, simplenet, worker_pids
@@ -22,6 +23,7 @@ from simplenet import create_archive, save_for_inference
 from simplenet.model_file import load_network
 from simplenet.server import drain, find
 from simplenet.server.drain import in_flight_of
+from simplenet.server.lifecycle import SUPERVISOR
 from simplenet.server.management import request
 
 # Its first number is how many seconds a row takes.
@@ -87,7 +89,7 @@ def held(
 ) -> list["Future[requests.Response]"]:
     """So many requests in flight, the first of them in the worker's hands."""
     record = find(server.port)
-    until(lambda: in_flight_of(record) == 0)  # the supervisor's requests are counted too
+    until(lambda: in_flight_of(record) == 0)
     first = pool.submit(send, server, seconds)
     until(lambda: request(record, "GET", "/requests/simplenet/1.0")["working"] > 0)
     others = [pool.submit(send, server, seconds) for _ in range(count - 1)]
@@ -96,10 +98,27 @@ def held(
 
 
 @contextmanager
+def unwatched(server: Running, supervisor: int | None = None) -> Iterator[None]:
+    """No request is in flight but the test's: the supervisor, which sends its own, stands still."""
+    pid = supervisor or next(
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if {SUPERVISOR, str(server.port)} <= set(process.info["cmdline"] or ())
+    )
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: in_flight_of(find(server.port)) == 0)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
 def slow_upload(server: Running) -> Iterator[Callable[[], bytes]]:
     """A request whose body goes on to arrive; the call sends what is left and returns the response."""
     body, before, hurry = row(0) * 10_000, in_flight_of(find(server.port)), Event()
     head = f"POST /predictions/simplenet HTTP/1.1\r\nHost: x\r\nContent-Type: {RAW['Content-Type']}\r\n"
+    head += f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
 
     def upload(connection: socket.socket) -> None:
         sent = 0
@@ -108,65 +127,78 @@ def slow_upload(server: Running) -> Iterator[Callable[[], bytes]]:
             sent += 100
         connection.sendall(body[sent:])
 
+    def finish() -> bytes:
+        hurry.set()
+        uploading.result()
+        return connection.makefile("rb").read()
+
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection, ThreadPoolExecutor(1) as pool:
-        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        connection.sendall(head.encode())
         uploading = pool.submit(upload, connection)
         try:
             until(lambda: in_flight_of(find(server.port)) > before)
-            yield lambda: (hurry.set(), uploading.result(), connection.recv(65_536))[-1]
+            yield finish
         finally:
             hurry.set()
+
+
+@contextmanager
+def attached(server: Running, *options: str) -> Iterator[subprocess.Popen]:
+    """A server in the foreground, started by a command that has not ended."""
+    command = [Path(sys.executable).with_name("simplenet"), "serve", "--port", str(server.port), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            until(lambda: "ready" in process.stdout.readline())
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+                simplenet("stop", "--port", str(server.port), "--drain-timeout", "0")
 
 
 @pytest.mark.parametrize("way", ["stop", "signal"])
 def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_store, start_server):
     options = ["--model-store", str(slow_store), "--max-queue-wait", "60"]
-    if way == "stop":
-        server = start_server(*options)
-        process = None
-    else:
-        server, process = Running(free_port(), ""), None
-        command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(server.port)]
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        until(lambda: "ready" in process.stdout.readline())
-    (worker,) = worker_pids(server.port)
-    try:
-        with ThreadPoolExecutor(64) as pool, ExitStack() as stack:
-            record = find(server.port)
+    with ThreadPoolExecutor(64) as pool, ExitStack() as stack:
+        if way == "stop":
+            server, process = start_server(*options), None
+        else:
+            server = Running(free_port(), "")
+            process = stack.enter_context(attached(server, *options))
+        (worker,) = worker_pids(server.port)
+        record = find(server.port)
+        with unwatched(server, process and process.pid):
             os.kill(worker, signal.SIGSTOP)  # until all are in flight, however long that takes
             in_flight = held(server, pool, seconds=1, count=40)
             finish_upload = stack.enter_context(slow_upload(server))
-            if process is None:
-                stopping = pool.submit(simplenet, "stop", "--port", str(server.port))
-            else:
-                process.send_signal(signal.SIGTERM)
-            until(lambda: request(record, "GET", "/requests")["draining"])
-            late = send(server)
-            assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
-            assert late.json()["message"] == "the server is stopping; try again"
-            os.kill(worker, signal.SIGCONT)
-            assert [answer.result().status_code for answer in in_flight] == [200] * 40
-            until(lambda: in_flight_of(record) == 1)  # which is waited for
-            assert finish_upload().startswith(b"HTTP/1.1 200")
-            if process is None:
-                assert (stopping.result().returncode, stopping.result().stderr) == (0, "")
-                assert "cut off" not in stopping.result().stdout
-            else:
-                output, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
-                assert process.returncode == 0
-                assert output.splitlines()[-1] == "stopped"
-        assert processes_of(server.port) == []
-    finally:
-        if process is not None and process.poll() is None:
-            process.kill()
-            simplenet("stop", "--port", str(server.port), "--drain-timeout", "0")
+        if process is None:
+            stopping = pool.submit(simplenet, "stop", "--port", str(server.port))
+        else:
+            process.send_signal(signal.SIGTERM)
+        until(lambda: request(record, "GET", "/requests")["draining"])
+        late = send(server)
+        assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
+        assert late.json()["message"] == "the server is stopping; try again"
+        os.kill(worker, signal.SIGCONT)
+        assert [answer.result().status_code for answer in in_flight] == [200] * 40
+        until(lambda: in_flight_of(record) == 1)  # which is waited for
+        assert finish_upload().startswith(b"HTTP/1.1 200")
+        if process is None:
+            assert (stopping.result().returncode, stopping.result().stderr) == (0, "")
+            assert "cut off" not in stopping.result().stdout
+        else:
+            output, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
+            assert process.returncode == 0
+            assert output.splitlines()[-1] == "stopped"
+    assert processes_of(server.port) == []
 
 
 def test_what_outlasts_the_drain_timeout_is_cut_off_and_counted(slow_store, start_server):
     server = start_server("--model-store", slow_store)
     with ThreadPoolExecutor(4) as pool:
-        (slow,) = held(server, pool, seconds=60)
-        assert drain(find(server.port), timeout_s=0.5) == 1
+        with unwatched(server):
+            (slow,) = held(server, pool, seconds=60)
+            assert drain(find(server.port), timeout_s=0.5) == 1
         done = simplenet("stop", "--port", str(server.port), "--drain-timeout", "0.5")
         assert done.stdout == f"stopped the server on port {server.port}; 1 request cut off\n"
         with pytest.raises(requests.ConnectionError):
@@ -272,29 +304,23 @@ def test_an_upload_that_stalls_keeps_nobody_else_waiting(impatient):
 
 def test_a_server_whose_workers_cannot_come_back_ends_with_the_cause(slow_store):
     server = Running(free_port(), "")
-    command = [str(Path(sys.executable).with_name("simplenet")), "serve", "--port", str(server.port)]
-    process = subprocess.Popen(
-        [*command, "--model-store", str(slow_store), "--recovery-timeout", "3"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    until(lambda: "ready" in process.stdout.readline())
-    run_dir = find(server.port).run_dir
-    shutil.rmtree(run_dir / "tmp")
-    (pid,) = worker_pids(server.port)
-    os.kill(pid, signal.SIGKILL)
-    answers = []
+    with attached(server, "--model-store", str(slow_store), "--recovery-timeout", "3") as process:
+        shutil.rmtree(find(server.port).run_dir / "tmp")
+        (pid,) = worker_pids(server.port)
+        os.kill(pid, signal.SIGKILL)
+        answers = []
 
-    def ended() -> bool:
-        try:
-            answers.append(send(server).status_code)
-        except requests.ConnectionError:
-            return not processes_of(server.port)
-        return False
+        def ended() -> bool:
+            try:
+                answers.append(send(server).status_code)
+            except requests.ConnectionError:
+                return not processes_of(server.port)
+            return False
 
-    until(ended)
-    assert set(answers) <= {503}
-    _, errors = process.communicate(timeout=COMMAND_TIMEOUT_S)
+        until(ended)
+        assert set(answers) <= {503}
+        output, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
     assert process.returncode == 1
-    line = errors.splitlines()[-1]
+    line = output.splitlines()[-1]
     assert "simplenet: no worker for " in line
     assert "No such file or directory" in line

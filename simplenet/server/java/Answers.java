@@ -6,6 +6,7 @@ import io.netty.handler.codec.http.DefaultFullHttpResponse;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpVersion;
 import java.nio.charset.StandardCharsets;
@@ -29,7 +30,10 @@ final class Answers {
 
     /** An error after which the connection is closed: what a client sends next has no certain meaning. */
     static FullHttpResponse closing(HttpResponseStatus status, String message) {
-        FullHttpResponse response = error(status, message);
+        return closing(error(status, message));
+    }
+
+    static <R extends HttpResponse> R closing(R response) {
         response.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
         return response;
     }

@@ -15,7 +15,6 @@ import io.netty.handler.codec.http.FullHttpMessage;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpContent;
 import io.netty.handler.codec.http.HttpHeaderNames;
-import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpMessage;
 import io.netty.handler.codec.http.HttpObject;
 import io.netty.handler.codec.http.HttpObjectAggregator;
@@ -114,19 +113,19 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             int more = body.capacity() - small;
             small += more;
             if (SMALL_CHARGED.addAndGet(more) > SMALL_BUDGET) {
-                refuse("body: too many arrive at the same time; try again");
+                end(HttpResponseStatus.SERVICE_UNAVAILABLE, "body: too many arrive at the same time; try again");
             }
         }
         super.channelReadComplete(context);
     }
 
-    /** Answer 503, whatever the client is about to send, and end the connection. */
-    private void refuse(String message) {
+    /** Answer, whatever the client is about to send, and end the connection. */
+    private void end(HttpResponseStatus status, String message) {
         endWithoutReset(context.channel());
         cut = true;
         giveBackArriving();
         body.clear();
-        context.writeAndFlush(Answers.closing(HttpResponseStatus.SERVICE_UNAVAILABLE, message));
+        context.writeAndFlush(Answers.closing(status, message));
     }
 
     @Override
@@ -170,9 +169,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             refused = null;
         }
         // A client may now send the body all the same, or not: the next bytes have no certain meaning.
-        refusal.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
         endWithoutReset(pipeline.channel());
-        return refusal;
+        return Answers.closing(refusal);
     }
 
     @Override
@@ -231,8 +229,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             HttpContent chunk = (HttpContent) message;
             progress = Traffic.now();
             if (body.size() + chunk.content().readableBytes() > maxContentLength()) {
-                refused = tooLarge();
-                refused.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE); // it may never end
+                refused = Answers.closing(tooLarge()); // it may never end
             } else {
                 body.append(chunk.content());
             }
@@ -331,19 +328,16 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             if (idleSince() == BUSY) {
                 Watch.evictOne(); // it has gone on: another connection
             } else {
-                refuse("connections: there are too many, and the body on this one paused; try again");
+                end(
+                        HttpResponseStatus.SERVICE_UNAVAILABLE,
+                        "connections: there are too many, and the body on this one paused; try again");
             }
         });
     }
 
     private void endStalled() {
         if (body.isOpen() && Traffic.secondsSince(progress) > Traffic.STALL_S) {
-            cut = true;
-            giveBackArriving();
-            body.clear();
-            FullHttpResponse response = Answers.closing(
-                    HttpResponseStatus.REQUEST_TIMEOUT, "body: nothing of it arrived for " + Traffic.STALL_S + " s");
-            context.writeAndFlush(response);
+            end(HttpResponseStatus.REQUEST_TIMEOUT, "body: nothing of it arrived for " + Traffic.STALL_S + " s");
         }
     }
 

@@ -7,8 +7,6 @@ import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.ChannelPromise;
-import io.netty.handler.codec.http.HttpHeaderNames;
-import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpObject;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
@@ -184,7 +182,7 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         answered.accept(promise);
         if (closes || !lasts) {
             if (message instanceof HttpResponse) {
-                ((HttpResponse) message).headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+                Answers.closing((HttpResponse) message);
             }
             promise.addListener(ChannelFutureListener.CLOSE);
         }

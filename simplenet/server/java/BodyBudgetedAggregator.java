@@ -27,16 +27,14 @@ import java.util.Locale;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * Netty's aggregator with a budget of bytes for all the bodies that the frontend holds. It is the first handler of every
  * connection, and adds the others.
  *
  * <p>A body is charged when its head arrives, a chunked one as its chunks arrive, and given back when its response is
- * written. One that the budget has no room for is answered 503 at once, and skipped as it arrives. One that is larger
- * than the whole budget is answered 413. Small bodies are not charged, so large ones never keep them out. The system
- * property simplenet.body.budget sets the budget in bytes. While the server drains, every new request is answered 503.
+ * written (see Charge). One that the budget has no room for is answered 503 at once, and skipped as it arrives. One that
+ * is larger than the whole budget is answered 413. While the server drains, every new request is answered 503.
  *
  * <p>Netty keeps a body in the direct buffers that it was read into, each as large as a read may be however little it
  * holds: a few hundred slow clients use up the direct memory, and then nothing can be read from anybody. Here it is
@@ -46,38 +44,29 @@ import java.util.concurrent.atomic.AtomicLong;
  * has left waits in the queue like any other, so its connection stays open, half closed, until the response is written.
  */
 public final class BodyBudgetedAggregator extends HttpObjectAggregator implements Watch.Watched {
-    private static final long BUDGET = Long.getLong("simplenet.body.budget", Long.MAX_VALUE);
     private static final long LEFT_S = Long.getLong("simplenet.body.timeout", 0); // 0: as long as a request may take
     private static final long PAUSE_S = 5; // a client whose upload pauses for longer does not hold up the end of the server
-    private static final long SMALL = 32 * 1024; // bytes: a row of 784 numbers in JSON has half of that
     // A connection that broke has its body in the queue for a while longer.
     private static final long BROKEN_S = 5 + Long.getLong("simplenet.queue.wait.ms", 10_000) / 1000;
     /** Bytes of a response in the kernel that are not sent: so few that a client which reads slowly is seen to read. */
     private static final long LITTLE = 128 * 1024;
 
-    private static final AtomicLong CHARGED = new AtomicLong();
-    /** Bytes that small bodies may take together while they arrive. */
-    private static final long SMALL_BUDGET = Long.getLong("simplenet.small.budget", Long.MAX_VALUE);
-
-    private static final AtomicLong SMALL_CHARGED = new AtomicLong();
     private static final int MOST_CONNECTIONS = Integer.getInteger("simplenet.connections", Integer.MAX_VALUE);
     private static final AtomicInteger CONNECTIONS = new AtomicInteger();
 
     private final Body body;
+    private final Charge charge = new Charge();
     private ChannelHandlerContext context;
     private boolean predictions; // whether this is a connection to their port
-    private long arriving; // charged for the request that is being received, if it is large
-    private int small; // charged for it before it was large
     private volatile boolean evicted; // is about to be
     private volatile long progress; // when the last part of it arrived
     private boolean waits; // a request that is complete, for its response
-    private long waiting; // charged for it
     private FullHttpResponse refused; // the response to the request that is being received, if it is not accepted
     private boolean cut; // the connection is about to close: what still comes of a body is dropped
     private Future<?> leaving; // closes the connection of a client that has left
 
     public BodyBudgetedAggregator(int maxContentLength) {
-        super((int) Math.min(maxContentLength, BUDGET));
+        super((int) Math.min(maxContentLength, Charge.BUDGET));
         body = new Body(maxContentLength());
     }
 
@@ -109,12 +98,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     public void channelReadComplete(ChannelHandlerContext context) throws Exception {
-        if (body.isOpen() && arriving == 0 && body.capacity() > small) {
-            int more = body.capacity() - small;
-            small += more;
-            if (SMALL_CHARGED.addAndGet(more) > SMALL_BUDGET) {
-                end(HttpResponseStatus.SERVICE_UNAVAILABLE, "body: too many arrive at the same time; try again");
-            }
+        if (body.isOpen() && !charge.growSmall(body.capacity())) {
+            end(HttpResponseStatus.SERVICE_UNAVAILABLE, "body: too many arrive at the same time; try again");
         }
         super.channelReadComplete(context);
     }
@@ -123,7 +108,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     private void end(HttpResponseStatus status, String message) {
         endWithoutReset(context.channel());
         cut = true;
-        giveBackArriving();
+        charge.giveBackArriving();
         body.clear();
         context.writeAndFlush(Answers.closing(status, message));
     }
@@ -131,7 +116,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     @Override
     public void userEventTriggered(ChannelHandlerContext context, Object event) throws Exception {
         if (event instanceof ChannelInputShutdownEvent) {
-            giveBackArriving();
+            charge.giveBackArriving();
             endWithoutReset(context.channel());
             if (body.isOpen()) {
                 context.write(Answers.closing(HttpResponseStatus.BAD_REQUEST, body.toString()));
@@ -193,7 +178,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
 
     @Override
     protected void handleOversizedMessage(ChannelHandlerContext context, HttpMessage message) throws Exception {
-        giveBackArriving();
+        charge.giveBackArriving();
         body.clear();
         FullHttpResponse response = refused == null ? tooLarge() : refused;
         refused = null;
@@ -251,8 +236,8 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
     @Override
     protected void aggregate(FullHttpMessage message, HttpContent chunk) throws Exception {
         super.aggregate(message, chunk);
-        if (refused == null && body.capacity() > SMALL && body.capacity() > arriving) {
-            refused = charge(body.capacity() - arriving) ? null : overBudget();
+        if (refused == null && !charge.grow(body.capacity())) {
+            refused = overBudget();
         }
     }
 
@@ -271,15 +256,14 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         super.finishAggregation(message);
         if (refused == null) {
             waits = true;
-            waiting = arriving;
-            arriving = 0;
-            giveBackArriving();
+            charge.complete();
         }
     }
 
     /** The response to a request, or its refusal, is being written. */
     private void answered(ChannelPromise written) {
-        giveBackWaiting();
+        waits = false;
+        charge.giveBackWaiting();
         if (leaving != null) {
             written.addListener(ChannelFutureListener.CLOSE);
         }
@@ -291,13 +275,13 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         if (predictions) {
             CONNECTIONS.decrementAndGet();
         }
-        giveBackArriving();
+        charge.giveBackArriving();
         body.clear();
         if (leaving != null) {
             leaving.cancel(false);
         }
         if (waits) {
-            context.executor().schedule(this::giveBackWaiting, BROKEN_S, TimeUnit.SECONDS);
+            context.executor().schedule(charge::giveBackWaiting, BROKEN_S, TimeUnit.SECONDS);
         }
         super.channelInactive(context);
     }
@@ -352,7 +336,7 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
             refused = Answers.closing(HttpResponseStatus.BAD_REQUEST, "Content-Length: expected 0 or more, found " + size);
             return false;
         }
-        if (size <= SMALL || charge(size)) {
+        if (charge.announce(size)) {
             return true;
         }
         refused = overBudget();
@@ -364,37 +348,10 @@ public final class BodyBudgetedAggregator extends HttpObjectAggregator implement
         return HttpUtil.isTransferEncodingChunked(start) ? 0 : HttpUtil.getContentLength(start, 0L);
     }
 
-    private boolean charge(long size) {
-        long charged;
-        do {
-            charged = CHARGED.get();
-            if (charged + size > BUDGET) {
-                return false;
-            }
-        } while (!CHARGED.compareAndSet(charged, charged + size));
-        arriving += size;
-        return true;
-    }
-
-    private void giveBackArriving() {
-        CHARGED.addAndGet(-arriving);
-        arriving = 0;
-        if (small > 0) {
-            SMALL_CHARGED.addAndGet(-small);
-            small = 0;
-        }
-    }
-
-    private void giveBackWaiting() {
-        CHARGED.addAndGet(-waiting);
-        waiting = 0;
-        waits = false;
-    }
-
     private static FullHttpResponse overBudget() {
         return Answers.error(
                 HttpResponseStatus.SERVICE_UNAVAILABLE,
-                "body: expected at most " + BUDGET + " bytes of bodies at once, found more; try again");
+                "body: expected at most " + Charge.BUDGET + " bytes of bodies at once, found more; try again");
     }
 
     /** TorchServe closes by a reset, which may overtake the response; this connection gets an ordinary end. */

@@ -14,7 +14,7 @@ The added classes are in java/:
     Malformed               requests that are not as HTTP has them, each refused with the cause
     Queues                  no request stays in TorchServe's queues for ever
     ResponseDecoder         what a worker sends, without TorchServe's quadratic time
-    Traffic, Watch, Answers, Body   what these share
+    Traffic, Watch, Answers, Body, Charge   what these share
 
 After a change to their sources:
 

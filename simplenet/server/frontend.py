@@ -1,7 +1,7 @@
-"""Change five constants of TorchServe 0.12's Java frontend that no setting reaches, and add classes of our own.
+"""Change six places in TorchServe 0.12's Java frontend that no setting reaches, and add classes of our own.
 
-The jar is not rebuilt: `serve` copies five classes from the installed model-server.jar into the run directory, changes
-a constant in each, and puts them before the jar on the class path. Each class is identified by its SHA-256; if one
+The jar is not rebuilt: `serve` copies six classes from the installed model-server.jar into the run directory, changes
+a few bytes in each, and puts them before the jar on the class path. Each class is identified by its SHA-256; if one
 differs, or if SIMPLENET_FRONTEND is "stock", the frontend runs unchanged. docs/performance.md has the effect of each
 change.
 
@@ -42,7 +42,7 @@ _OWN_CLASSES = Path(__file__).resolve().parent / "java"
 
 @dataclass(frozen=True)
 class Change:
-    """One constant of one class: `old`, which occurs once, becomes `new`.
+    """A constant or an instruction of one class: `old`, which occurs once, becomes `new`.
 
     Those in the code must keep their length. A name in the constant pool may change its own: it follows its length.
     """
@@ -84,6 +84,14 @@ CHANGES = (
         "b73d1dcaff2c3fb7a4c5db9dcf3b1f13dd67b1189510a0671097e9c01c42f1bc",
         b"\x01\x00\x31org/pytorch/serve/util/codec/ModelResponseDecoder",
         b"\x01\x00\x29simplenet/server/frontend/ResponseDecoder",
+    ),
+    # A worker that is scaled down answers what it holds with an error. TorchServe puts it back into the queue, while
+    # the worker's own thread may answer it: two responses, of which a connection takes the second for its next request.
+    Change(
+        "org/pytorch/serve/wlm/BatchAggregator.class",
+        "a2518f61d90c11c73d18fab1da637bc03ab32a050e52be4bbd236e263c30c973",
+        b"\xb6\x00\x48\x99\x00\x0d",  # invokevirtual Job.isControlCmd, ifeq (handleErrorJob)
+        b"\xb6\x00\x48\x57\x00\x00",  # …, pop, nop, nop
     ),
     # GRPCServiceFactory gives the gRPC management port predictions too: it has no token, and models could be removed.
     Change(

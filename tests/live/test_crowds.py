@@ -17,6 +17,7 @@ BEGUN = {
     "head": HEAD + b"X-Unfinis",
     "small body": HEAD + b"Content-Length: 3136\r\n\r\n" + bytes(1000),
     "chunked body": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3E8\r\n" + bytes(1000),
+    "body that is refused": HEAD + b"Content-Length: 900000000\r\n\r\n",
     "no request": b"",
 }
 
@@ -70,6 +71,22 @@ def test_a_request_that_is_never_finished_ends_with_408(server, begun):
             received += data
     assert received.startswith(b"HTTP/1.1 408 ")
     assert b"2 s" in received
+
+
+def test_a_body_that_is_refused_and_stalls_ends_its_connection(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(BEGUN["body that is refused"])
+        received = b""
+        while data := connection.recv(65_536):
+            received += data
+    assert received.startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_reads_no_refusal_loses_its_connection(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        with pytest.raises(ConnectionError):
+            while True:
+                connection.sendall(b"GET x HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000)
 
 
 @pytest.mark.parametrize("more", [b"", b"\r\n"])

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event
 
@@ -179,6 +180,10 @@ def test_stopping_answers_what_was_accepted_and_refuses_what_comes(way, slow_sto
         late = send(server)
         assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
         assert late.json()["message"] == "the server is stopping; try again"
+        upload = HTTPConnection("127.0.0.1", server.port, timeout=60)  # which sends all before it reads
+        upload.request("POST", "/predictions/simplenet", row(0) * 500_000, RAW)
+        assert upload.getresponse().status == 503
+        upload.close()
         os.kill(worker, signal.SIGCONT)
         assert [answer.result().status_code for answer in in_flight] == [200] * 40
         until(lambda: in_flight_of(record) == 1)  # which is waited for
@@ -260,9 +265,24 @@ def test_a_model_that_an_operator_scales_to_no_workers_is_not_missed(impatient):
     request(record, "PUT", "/models/simplenet", 60, **query)
     until(lambda: "simplenet: scaled to 0 workers" in log.read_text())
     until(lambda: ping(impatient).status_code == 200)
+    assert send(impatient).json()["message"] == "model: it has no workers; try again"
     request(record, "PUT", "/models/simplenet", 60, **{**query, "min_worker": 1, "max_worker": 1})
     until(lambda: send(impatient).status_code == 200)
     until(lambda: ping(impatient).status_code == 200)  # the supervisor has seen it too
+
+
+def test_a_worker_that_is_scaled_down_answers_what_it_holds_once(impatient):
+    record = find(impatient.port)
+    query = {"min_worker": 2, "max_worker": 2, "synchronous": "true"}
+    request(record, "PUT", "/models/simplenet", 60, **query)
+    with ThreadPoolExecutor(2) as pool:
+        slow = [pool.submit(send, impatient, 5) for _ in range(2)]
+        until(lambda: request(record, "GET", "/requests/simplenet/1.0")["working"] >= 2)
+        request(record, "PUT", "/models/simplenet", 60, **{**query, "min_worker": 1, "max_worker": 1})
+        first, second = sorted((answer.result() for answer in slow), key=lambda answer: answer.status_code)
+    assert first.status_code == 200
+    assert (second.status_code, second.headers["Retry-After"]) == (503, "1")
+    assert second.headers["Connection"] == "close"  # TorchServe may answer once more
 
 
 def test_management_needs_the_token(impatient):

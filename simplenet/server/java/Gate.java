@@ -2,7 +2,6 @@ package simplenet.server.frontend;
 
 import com.google.gson.JsonParser;
 import io.netty.channel.ChannelDuplexHandler;
-import io.netty.channel.ChannelFuture;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelOutboundBuffer;
@@ -15,6 +14,7 @@ import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.nio.charset.StandardCharsets;
@@ -36,12 +36,10 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
             "\"type\": \"ArrayIndexOutOfBoundsException\"",
             "\"type\": \"ErrorDataDecoderException\"");
 
-    private final ChannelFutureListener written = this::answered;
+    private final ChannelFutureListener written = future -> answered();
     private ChannelHandlerContext context;
     private volatile int open; // requests whose response is not written yet; only the event loop changes it
     private volatile long since; // the first of them came, or the one before it was answered
-    private long leftBefore; // of what is to be written, at the last look
-    private long progress; // when that last changed
 
     @Override
     public void handlerAdded(ChannelHandlerContext added) {
@@ -125,46 +123,34 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
 
     @Override
     public void look() {
-        if (open > 0 && Traffic.secondsSince(since) >= 1) {
+        if (open > 0 && Traffic.secondsSince(since) > Traffic.longest()) {
             context.executor().execute(this::endSilence);
         }
     }
 
+    /** TorchServe drops some requests. */
     private void endSilence() {
         ChannelOutboundBuffer pending = context.channel().unsafe().outboundBuffer();
-        if (pending != null && pending.totalPendingWriteBytes() > 0) {
-            endUnread(pending.totalPendingWriteBytes() - pending.currentProgress());
-        } else if (open > 0 && Traffic.secondsSince(since) > Traffic.longest()) { // TorchServe drops some requests
+        boolean isLost = open > 0 && Traffic.secondsSince(since) > Traffic.longest();
+        if (isLost && pending != null && pending.totalPendingWriteBytes() == 0) {
             since = Traffic.now();
             context.writeAndFlush(Answers.closing(
                     HttpResponseStatus.SERVICE_UNAVAILABLE, "the request was lost in the server; try again"));
         }
     }
 
-    /** A client that has not read a byte of its response for a while loses its connection. */
-    private void endUnread(long left) {
-        if (left != leftBefore) {
-            leftBefore = left;
-            progress = Traffic.now();
-        } else if (Traffic.secondsSince(progress) > Traffic.STALL_S) {
-            context.close();
-        }
-    }
-
-    private void answered(ChannelFuture future) {
+    private void answered() {
         if (open > 0) { // not after the connection has ended
             open--;
             since = Traffic.now();
             Traffic.IN_FLIGHT.decrementAndGet();
-        }
-        if (!future.isSuccess()) { // for want of memory, say: the client must not wait for it
-            context.close();
         }
     }
 
     /** An error of TorchServe itself with the status and words of ours; one of a worker as it is. */
     private FullHttpResponse corrected(FullHttpResponse response) {
         FullHttpResponse corrected = inOurWords(response);
+        boolean closes = corrected != null && !HttpUtil.isKeepAlive(corrected);
         if (corrected == null) {
             corrected = response;
         } else {
@@ -177,7 +163,7 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
         if (corrected.status().equals(HttpResponseStatus.SERVICE_UNAVAILABLE)) {
             headers.set(HttpHeaderNames.RETRY_AFTER, Traffic.RETRY_AFTER_S);
         }
-        headers.set(HttpHeaderNames.CONNECTION, HttpHeaderValues.KEEP_ALIVE);
+        headers.set(HttpHeaderNames.CONNECTION, closes ? HttpHeaderValues.CLOSE : HttpHeaderValues.KEEP_ALIVE);
         return corrected;
     }
 
@@ -192,28 +178,35 @@ final class Gate extends ChannelDuplexHandler implements Watch.Watched {
             return Answers.error(
                     HttpResponseStatus.BAD_REQUEST, "request: expected a form and a path as HTTP has them, found others");
         }
-        String message = retryable(code, body);
-        return message == null ? null : Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, message);
-    }
-
-    /** What happened, if this is an error of TorchServe after which a client may try again; else null. */
-    private static String retryable(int code, String body) {
         if (body.contains("\"type\": \"ServiceUnavailableException\"")) {
-            return "queue: it is full; try again";
+            String reason = Queues.hasNoWorkers(messageOf(body)) ? "model: it has no workers" : "queue: it is full";
+            return Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, reason + "; try again");
         }
         boolean isInternal = body.contains("\"type\": \"InternalServerException\"");
         if (code == 507 && !isInternal || body.contains("OutOfDirectMemoryError\"")) {
-            return "the frontend is out of memory; try again";
+            return Answers.error(
+                    HttpResponseStatus.SERVICE_UNAVAILABLE, "the frontend is out of memory; try again");
         }
-        if (!isInternal) {
-            return null;
-        }
+        return isInternal ? ofWorker(code, body) : null;
+    }
+
+    /**
+     * The response to a request whose worker is no more. TorchServe may answer it once more, from two threads; on a
+     * connection that lasts, that would be the response to the next request.
+     */
+    private static FullHttpResponse ofWorker(int code, String body) {
+        String message = null;
         if (code == 507 || body.contains("Worker died.")) {
-            return "the worker that held the request died; try again";
+            message = "the worker that held the request died; try again";
+        } else if (body.contains("Worker scaled down.")) {
+            message = "the worker that held the request was stopped; try again";
+        } else if (code == 503) {
+            return Answers.error(HttpResponseStatus.SERVICE_UNAVAILABLE, messageOf(body)); // of Queues
         }
-        if (body.contains("Worker scaled down.")) {
-            return "the worker that held the request was stopped; try again";
-        }
-        return code == 503 ? JsonParser.parseString(body).getAsJsonObject().get("message").getAsString() : null;
+        return message == null ? null : Answers.closing(HttpResponseStatus.SERVICE_UNAVAILABLE, message);
+    }
+
+    private static String messageOf(String body) {
+        return JsonParser.parseString(body).getAsJsonObject().get("message").getAsString();
     }
 }

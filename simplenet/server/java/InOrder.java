@@ -6,7 +6,10 @@ import io.netty.channel.ChannelDuplexHandler;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.channel.ChannelOutboundBuffer;
 import io.netty.channel.ChannelPromise;
+import io.netty.channel.socket.ChannelInputShutdownEvent;
+import io.netty.channel.socket.DuplexChannel;
 import io.netty.handler.codec.http.HttpObject;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
@@ -18,6 +21,7 @@ import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
 /**
@@ -40,7 +44,7 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     }
 
     private final ArrayDeque<Object> waiting = new ArrayDeque<>(); // parts of requests, and events between them
-    private final ChannelFutureListener left = future -> left();
+    private final ChannelFutureListener left = future -> left(future.isSuccess());
     private final Consumer<ChannelPromise> answered;
     private ChannelHandlerContext context;
     private Exchange exchange = Exchange.NONE;
@@ -51,8 +55,12 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     private boolean read; // a part of a request, in this read
     private boolean predictions; // whether this is a connection to their port
     private boolean used; // whether a request has come
+    private boolean lingers; // it is closed but for what the client still sends
+    private long unread; // bytes of the response, at the last look
     private volatile long idleSince = BUSY; // when the last response left, on a connection to the predictions
     private volatile long headSince; // when the first part of a head came whose rest has not; 0: there is none
+    private volatile long skippedSince; // when the last part of a body came that was refused; 0: there is none
+    private volatile long unreadSince; // when the client last took some of the response; 0: there is none
 
     /** `answered` is called with each response, before its last part is written. */
     InOrder(Consumer<ChannelPromise> answered) {
@@ -65,9 +73,13 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         added.pipeline().addFirst("bytes", new ChannelInboundHandlerAdapter() {
             @Override
             public void channelRead(ChannelHandlerContext first, Object bytes) throws Exception {
+                if (lingers) {
+                    ReferenceCountUtil.release(bytes);
+                    return;
+                }
                 // Reads of nothing, and empty lines between requests, begin no head.
                 if (exchange == Exchange.NONE && !inRequest && !received) {
-                    received = ((ByteBuf) bytes).forEachByte(b -> b <= ' ') >= 0;
+                    received = ((ByteBuf) bytes).forEachByte(b -> b >= 0 && b <= ' ') >= 0;
                 }
                 super.channelRead(first, bytes);
             }
@@ -112,7 +124,11 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
 
     @Override
     public void userEventTriggered(ChannelHandlerContext context, Object event) throws Exception {
-        if (waiting.isEmpty()) {
+        if (lingers) {
+            if (event instanceof ChannelInputShutdownEvent) {
+                context.close();
+            }
+        } else if (waiting.isEmpty()) {
             context.fireUserEventTriggered(event);
         } else { // the client has no more to send, but waits for the responses
             hold(new Event(event));
@@ -131,11 +147,38 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         }
     }
 
+    /** A client that is still sending would not read its response if the connection was reset (RFC 9112, section 9.6). */
+    @Override
+    public void close(ChannelHandlerContext context, ChannelPromise promise) {
+        if (!(inRequest || broken) || !context.channel().isActive()) {
+            context.close(promise);
+            return;
+        }
+        ChannelPromise closed = promise.unvoid();
+        context.channel().closeFuture().addListener(future -> closed.trySuccess());
+        if (!lingers) {
+            lingers = true;
+            waiting.forEach(ReferenceCountUtil::release);
+            waiting.clear();
+            ((DuplexChannel) context.channel()).shutdownOutput();
+            context.channel().config().setAutoRead(true);
+            context.executor().schedule(() -> context.close(), Traffic.STALL_S, TimeUnit.SECONDS);
+        }
+    }
+
     @Override
     public void look() {
-        if (headSince != 0 && Traffic.secondsSince(headSince) > Traffic.STALL_S) {
+        if (isOver(headSince)) {
             context.executor().execute(this::endHead);
+        } else if (isOver(skippedSince)) {
+            context.executor().execute(this::endSkipped);
+        } else if (unreadSince != 0 && Traffic.secondsSince(unreadSince) >= 1) {
+            context.executor().execute(this::endUnread);
         }
+    }
+
+    private static boolean isOver(long since) {
+        return since != 0 && Traffic.secondsSince(since) > Traffic.STALL_S;
     }
 
     @Override
@@ -158,9 +201,30 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     }
 
     private void endHead() {
-        if (headSince != 0 && Traffic.secondsSince(headSince) > Traffic.STALL_S) {
+        if (isOver(headSince)) {
             headSince = 0;
             end(HttpResponseStatus.REQUEST_TIMEOUT, "headers: expected their end within " + Traffic.STALL_S + " s");
+        }
+    }
+
+    private void endSkipped() {
+        if (isOver(skippedSince)) {
+            context.close();
+        }
+    }
+
+    /** A client that has not read a byte of its response for a while loses its connection. */
+    private void endUnread() {
+        ChannelOutboundBuffer pending = context.channel().unsafe().outboundBuffer();
+        if (unreadSince == 0 || pending == null) {
+            return;
+        }
+        long left = pending.totalPendingWriteBytes() - pending.currentProgress();
+        if (left != unread) {
+            unread = left;
+            unreadSince = Traffic.now();
+        } else if (isOver(unreadSince)) {
+            context.close();
         }
     }
 
@@ -179,6 +243,8 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
             return;
         }
         exchange = Exchange.ANSWERED;
+        unread = -1;
+        unreadSince = Traffic.now();
         answered.accept(promise);
         if (closes || !lasts) {
             if (message instanceof HttpResponse) {
@@ -190,10 +256,13 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         context.write(message, promise);
     }
 
-    private void left() {
+    private void left(boolean isWritten) {
         exchange = Exchange.NONE;
-        if (broken) {
+        unreadSince = 0;
+        if (!isWritten) { // for want of memory, say: the client must not wait for it
             context.close();
+        } else if (broken) {
+            context.channel().close();
         }
         beIdle();
         if (!waiting.isEmpty()) { // not from within the write, which a request may have called
@@ -202,8 +271,9 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     }
 
     private void beIdle() {
-        if (predictions && !inRequest && exchange == Exchange.NONE && context.channel().isActive()) {
-            idleSince = Traffic.now();
+        if (exchange == Exchange.NONE && context.channel().isActive()) {
+            idleSince = predictions ? Traffic.now() : BUSY;
+            skippedSince = inRequest ? Traffic.now() : 0;
         }
     }
 
@@ -248,9 +318,11 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         if (isLast) {
             inRequest = false;
             if (broken && exchange == Exchange.NONE) { // it was refused before
-                context.close();
+                context.channel().close();
             }
             beIdle();
+        } else if (skippedSince != 0) {
+            skippedSince = Traffic.now();
         }
     }
 

@@ -30,7 +30,9 @@ final class Malformed {
         }
         if (target.indexOf('%') >= 0) {
             try {
-                new QueryStringDecoder(target).path();
+                QueryStringDecoder decoder = new QueryStringDecoder(target);
+                decoder.path();
+                decoder.parameters();
             } catch (IllegalArgumentException error) {
                 return badTarget("two hexadecimal digits after each %", target);
             }

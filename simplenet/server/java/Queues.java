@@ -1,18 +1,22 @@
 package simplenet.server.frontend;
 
 import java.lang.reflect.Field;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentMap;
 import java.util.concurrent.LinkedBlockingDeque;
 import java.util.concurrent.TimeUnit;
 import org.pytorch.serve.job.Job;
+import org.pytorch.serve.util.ApiUtils;
 import org.pytorch.serve.wlm.BatchAggregator;
 import org.pytorch.serve.wlm.Model;
 import org.pytorch.serve.wlm.ModelManager;
 import org.pytorch.serve.wlm.ModelVersionedRefs;
+import org.pytorch.serve.wlm.WorkerState;
 import org.pytorch.serve.wlm.WorkerThread;
 
 /**
@@ -42,7 +46,7 @@ final class Queues {
             }
         }
         for (Map.Entry<Model, Long> model : seen.entrySet()) {
-            if (model.getValue() != Traffic.now()) { // a worker that is ended puts back what it held
+            if (model.getValue() != Traffic.now()) {
                 refuseAll(model.getKey());
             }
         }
@@ -98,6 +102,23 @@ final class Queues {
         return all;
     }
 
+    /** Whether TorchServe refused a request, with this message, because its model has no workers; else its queue is full. */
+    static boolean hasNoWorkers(String message) {
+        for (Map.Entry<String, ModelVersionedRefs> versions : ModelManager.getInstance().getAllModels()) {
+            List<String> names = new ArrayList<>();
+            names.add(null); // of the version that a request gets which names none
+            versions.getValue().getAllVersions().forEach(version -> names.add(version.getKey()));
+            for (String name : names) {
+                if (ApiUtils.getStreamingInferenceErrorResponseMessage(versions.getKey(), name).equals(message)) {
+                    Model model = versions.getValue().getVersionModel(name);
+                    return model != null
+                            && ModelManager.getInstance().getWorkers(model.getModelVersionName()).isEmpty();
+                }
+            }
+        }
+        return false;
+    }
+
     private static Model find(String name, String version) {
         for (Map.Entry<String, ModelVersionedRefs> versions : ModelManager.getInstance().getAllModels()) {
             if (versions.getKey().equals(name)) {
@@ -111,6 +132,9 @@ final class Queues {
         int held = 0;
         if (workers != null) {
             for (WorkerThread worker : workers) {
+                if (worker.getState() == WorkerState.WORKER_STARTED) {
+                    continue; // what it holds is the command to load its model
+                }
                 held += ((Map<?, ?>) HELD.get(AGGREGATOR.get(worker))).size();
             }
         }

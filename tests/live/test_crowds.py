@@ -83,10 +83,10 @@ def test_a_body_that_is_refused_and_stalls_ends_its_connection(server):
 
 
 def test_a_client_that_reads_no_refusal_loses_its_connection(server):
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-        with pytest.raises(ConnectionError):
-            while True:
-                connection.sendall(b"GET x HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000)
+    address = ("127.0.0.1", server.port)
+    with socket.create_connection(address, timeout=60) as connection, pytest.raises(ConnectionError):
+        while True:
+            connection.sendall(b"GET x HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000)
 
 
 @pytest.mark.parametrize("more", [b"", b"\r\n"])

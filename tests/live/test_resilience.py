@@ -276,7 +276,7 @@ def test_a_worker_that_is_scaled_down_answers_what_it_holds_once(impatient):
     query = {"min_worker": 2, "max_worker": 2, "synchronous": "true"}
     request(record, "PUT", "/models/simplenet", 60, **query)
     with ThreadPoolExecutor(2) as pool:
-        slow = [pool.submit(send, impatient, 5) for _ in range(2)]
+        slow = [pool.submit(send, impatient, 3) for _ in range(2)]
         until(lambda: request(record, "GET", "/requests/simplenet/1.0")["working"] >= 2)
         request(record, "PUT", "/models/simplenet", 60, **{**query, "min_worker": 1, "max_worker": 1})
         first, second = sorted((answer.result() for answer in slow), key=lambda answer: answer.status_code)

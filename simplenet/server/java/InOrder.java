@@ -49,7 +49,7 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     private ChannelHandlerContext context;
     private Exchange exchange = Exchange.NONE;
     private boolean lasts; // the connection, as far as the request is concerned
-    private boolean inRequest; // its last part has not been passed on
+    private boolean inRequest; // its last part has not come
     private boolean broken; // netty can read no more requests from this connection
     private boolean received; // bytes that may begin a head, in this read of the socket
     private boolean read; // a part of a request, in this read
@@ -106,7 +106,9 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     public void channelRead(ChannelHandlerContext context, Object part) throws Exception {
         read = true;
         headSince = 0;
-        if (waiting.isEmpty() && mayPass(part)) {
+        if (lingers) {
+            ReferenceCountUtil.release(part);
+        } else if (waiting.isEmpty() && mayPass(part)) {
             pass(part);
         } else {
             hold(part);
@@ -314,9 +316,9 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
             broken = true;
         }
         boolean isLast = part instanceof LastHttpContent;
+        inRequest &= !isLast;
         context.fireChannelRead(part);
         if (isLast) {
-            inRequest = false;
             if (broken && exchange == Exchange.NONE) { // it was refused before
                 context.channel().close();
             }

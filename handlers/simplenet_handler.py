@@ -17,18 +17,19 @@ class SimpleNetHandler:
 
     def initialize(self, context):
         """Rebuild the network from the archive on this worker's device; any mismatch is an error."""
+        exits.guard()
         properties = context.system_properties
-        self.predictor = Predictor.from_archive(
-            properties["model_dir"],
-            worker_device(properties.get("gpu_id")),
-            (context.model_yaml_config or {}).get("handler") or {},
-        )
+        with exits.children_end():  # from here on the network's own code runs
+            self.predictor = Predictor.from_archive(
+                properties["model_dir"],
+                worker_device(properties.get("gpu_id")),
+                (context.model_yaml_config or {}).get("handler") or {},
+            )
         self.limits = Limits.of_server()
         self.budget_s = search_budget_s(context.model_yaml_config)
         level = settings.worker_log_level()
         wire_is_fast = wire.install(self.respond, self.limits.batch, state.progress.touch)
         state.announce(context, self.predictor, wire_is_fast)
-        exits.guard()
         # TorchServe's worker logs a line for every batch at INFO, and requests would wait for it to be written.
         logging.getLogger().setLevel(level)
 

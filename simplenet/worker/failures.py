@@ -4,7 +4,7 @@ import logging
 
 from simplenet.errors import OutOfMemoryError, PredictionError, RequestError
 from simplenet.text import visible
-from simplenet.worker.exits import ProcessExitError
+from simplenet.worker import exits
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def prediction_failed(error: BaseException, alone: bool) -> RequestError:
     Raises:
         DeviceLostError: this process can predict nothing any more.
     """
+    exits.end_child(error)
     if device_lost(error):
         logger.error("the device fails for good: this worker ends", exc_info=error)
         raise DeviceLostError("the device fails for good") from None
@@ -87,7 +88,7 @@ def type_name(error: BaseException) -> str:
         >>> type_name(ValueError("secret"))
         'ValueError'
     """
-    name = "os._exit" if isinstance(error, ProcessExitError) else type(error).__name__
+    name = "os._exit" if isinstance(error, exits.ProcessExitError) else type(error).__name__
     return visible(name.replace(chr(10), " "))[:_LONGEST_NAME]
 
 

@@ -16,6 +16,7 @@ from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
 from simplenet.errors import PredictionError
 from simplenet.model_file import load_network
 from simplenet.preprocessing import LOGITS, PLAIN, InputSpec, output_of, probabilities
+from simplenet.worker import exits
 from simplenet.worker.model_spec import ModelSpec
 
 MANY_ROWS = 1024  # a larger batch is no faster
@@ -118,6 +119,7 @@ class Predictor:
         else:
             rows = np.concatenate(parts)
         predicted = self._run(rows)
+        exits.end_child()
         expected = (len(rows), len(self.spec.classes))
         if predicted.shape != expected:  # else the rows of one request would be given to its neighbour
             raise PredictionError(

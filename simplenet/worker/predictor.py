@@ -15,7 +15,7 @@ from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
 from simplenet.errors import PredictionError
 from simplenet.model_file import load_network
-from simplenet.preprocessing import LOGITS, PLAIN, InputSpec, output_of, probabilities
+from simplenet.preprocessing import LOGITS, PLAIN, PROBABILITIES, InputSpec, output_of, probabilities
 from simplenet.worker import exits
 from simplenet.worker.model_spec import ModelSpec
 
@@ -146,7 +146,8 @@ class Predictor:
         """The same for a network that takes prepared rows, or whose outputs are not logits."""
         inputs = self.inputs.for_network(torch.from_numpy(rows), self.device, self.dtype)
         predicted: np.ndarray = probabilities(self.model(inputs), self.output).float().cpu().numpy()
-        return predicted
+        # Probabilities may pass all that unchanged, and then lie in a buffer that the network fills again next time.
+        return predicted.copy() if self.output == PROBABILITIES else predicted
 
 
 def worker_device(gpu_id: int | None) -> torch.device:

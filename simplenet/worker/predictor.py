@@ -13,10 +13,10 @@ from torch import nn
 from simplenet.checkpoint import restore
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
-from simplenet.errors import PredictionError
 from simplenet.model_file import load_network
 from simplenet.preprocessing import LOGITS, PLAIN, PROBABILITIES, InputSpec, output_of, probabilities
 from simplenet.worker import exits
+from simplenet.worker.failures import WrongOutputShapeError
 from simplenet.worker.model_spec import ModelSpec
 
 MANY_ROWS = 1024  # a larger batch is no faster
@@ -110,7 +110,7 @@ class Predictor:
             `(all rows, num_classes)` float32.
 
         Raises:
-            PredictionError: the network's outputs have another shape.
+            WrongOutputShapeError: the network's outputs have another shape.
         """
         if not parts:
             return np.empty((0, len(self.spec.classes)), np.float32)
@@ -122,11 +122,7 @@ class Predictor:
         exits.end_child()
         expected = (len(rows), len(self.spec.classes))
         if predicted.shape != expected:  # else the rows of one request would be given to its neighbour
-            raise PredictionError(
-                f"prediction: expected outputs of shape {expected} from the network, found {predicted.shape}; "
-                "trying again is of no use",
-                "WrongOutputShape",
-            )
+            raise WrongOutputShapeError(expected, predicted.shape)
         return predicted
 
     def warm_up(self) -> None:

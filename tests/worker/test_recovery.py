@@ -7,6 +7,7 @@ import orjson
 import pytest
 import torch
 from torch import nn
+from unruly_errors import UNRULY
 
 from simplenet.errors import PredictionError, RequestError
 from simplenet.media_types import RAW
@@ -110,6 +111,8 @@ def test_one_poisoned_request_of_64_fails_alone_in_at_most_12_passes(predictor, 
         (KeyboardInterrupt("secret"), "KeyboardInterrupt"),
         (ProcessExitError("os._exit(3)"), "os._exit"),
         (type("Secret\nError" * 50, (Exception,), {})("secret"), ("Secret Error" * 50)[:80]),
+        (PredictionError("secret", "Secret"), "PredictionError"),  # the library's own, but raised by the network
+        (DeviceLostError("secret"), "DeviceLostError"),
         (RuntimeError("CUDA error: device-side assert triggered, secret"), "RuntimeError"),  # but CUDA is not in use
     ],
     ids=lambda value: type(value).__name__[:20],
@@ -129,6 +132,22 @@ def test_whatever_the_network_raises_is_named_to_the_client_and_its_text_goes_to
     assert response.phrase.isascii()
     assert caplog.text.count("Traceback") == 1
     assert all(line in caplog.text for line in str(raised).splitlines())
+
+
+@pytest.mark.parametrize("name", UNRULY)
+def test_an_exception_whose_own_methods_raise_fails_one_request(predictor, network, caplog, name):
+    network.react = throwing(UNRULY[name]("x"))
+    (error,) = check(predictor, batch(9, {4}), {4})
+    expected = (503, "OutOfMemory") if name == "Odd" else (500, name)  # an Odd one says that memory is out
+    assert (error.status, error.type) == expected
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_a_long_message_of_the_network_is_cut_in_the_log(predictor, network, caplog):
+    network.react = throwing(ValueError("x" * 1_000_000))
+    check(predictor, batch(9, {4}), {4})
+    assert "ValueError: xxx" in caplog.text
+    assert len(caplog.text) < 30_000
 
 
 def test_several_poisoned_requests_fail_alone_beside_wrong_ones(predictor, network):

@@ -9,7 +9,7 @@ from simplenet.worker.encode import encode_all
 from simplenet.worker.limits import Limits
 from simplenet.worker.messages import RawRequest
 from simplenet.worker.predictor import Predictor, worker_device
-from simplenet.worker.recovery import predict_each, search_budget_s
+from simplenet.worker.recovery import batch_budget_s, predict_each
 
 
 class SimpleNetHandler:
@@ -26,7 +26,7 @@ class SimpleNetHandler:
                 (context.model_yaml_config or {}).get("handler") or {},
             )
         self.limits = Limits.of_server()
-        self.budget_s = search_budget_s(context.model_yaml_config)
+        self.budget_s = batch_budget_s(context.model_yaml_config)
         level = settings.worker_log_level()
         wire_is_fast = wire.install(self.respond, self.limits.batch, state.progress.touch)
         state.announce(context, self.predictor, wire_is_fast)

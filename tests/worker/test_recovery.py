@@ -1,6 +1,7 @@
 """A request that makes the network fail does so alone, whatever the network raises; its neighbours are answered."""
 
 import logging
+import time
 
 import numpy as np
 import orjson
@@ -20,7 +21,7 @@ from simplenet.worker.failures import DeviceLostError, device_lost
 from simplenet.worker.messages import DecodedRequest, RawRequest
 from simplenet.worker.model_spec import ModelSpec
 from simplenet.worker.predictor import MANY_ROWS, Predictor
-from simplenet.worker.recovery import predict_each, search_budget_s
+from simplenet.worker.recovery import batch_budget_s, predict_each
 
 SPEC = ModelSpec(4, ("a", "b", "c"))
 POISON = 666.0
@@ -170,6 +171,33 @@ def test_nothing_is_remembered_of_a_poisoned_request(predictor, network):
     assert network.passes == [16]
 
 
+def slowly(network: Touchy, seconds: float) -> None:
+    """Make every pass of the network take so long at least."""
+    original = network.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        time.sleep(seconds)
+        return original(x)
+
+    network.forward = forward
+
+
+def test_no_second_pass_begins_that_would_end_too_late_if_it_took_as_long_as_the_first(predictor, network):
+    network.react = throwing(ValueError("no"))
+    slowly(network, 0.6)
+    errors = check(predictor, batch(4, {1}), set(range(4)), budget_s=1.0)
+    assert {(error.status, error.type) for error in errors} == {(503, "ServiceUnavailable")}
+    assert network.passes == [8]
+
+
+def test_large_requests_that_take_too_long_together_are_answered_as_far_as_time_allows(predictor, network, caplog):
+    slowly(network, 0.6)
+    errors = check(predictor, batch(3, rows=MANY_ROWS), {1, 2}, budget_s=1.0)
+    assert {(error.status, error.type) for error in errors} == {(503, "ServiceUnavailable")}
+    assert network.passes == [MANY_ROWS]
+    assert "2 of 3 requests were not predicted in 1 s" in caplog.text
+
+
 def test_a_batch_in_which_all_fail_ends_within_its_budget(predictor, network, caplog):
     network.react = throwing(ValueError("no"))
     errors = check(predictor, batch(64, set(range(64))), set(range(64)), budget_s=0.0)
@@ -317,12 +345,14 @@ def test_a_request_that_cannot_be_decoded_fails_alone(caplog):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"responseTimeout": 60}, 30),
-        ({}, 60),
-        (None, 60),
-        ({"responseTimeout": "soon"}, 60),
-        ({"responseTimeout": 0}, 60),
+        ({"responseTimeout": 60}, 54),
+        ({"responseTimeout": 5}, 4.5),
+        ({"responseTimeout": 1}, 0.5),
+        ({}, 108),
+        (None, 108),
+        ({"responseTimeout": "soon"}, 108),
+        ({"responseTimeout": 0}, 108),
     ],
 )
-def test_a_search_may_take_half_of_the_response_timeout(config, expected):
-    assert search_budget_s(config) == expected
+def test_a_batch_may_take_a_little_less_than_the_response_timeout(config, expected):
+    assert batch_budget_s(config) == expected

@@ -3,7 +3,7 @@
 import logging
 
 from simplenet import settings
-from simplenet.worker import exits, state, wire
+from simplenet.worker import console, exits, state, wire
 from simplenet.worker.decode import decode_or_refuse
 from simplenet.worker.encode import encode_all
 from simplenet.worker.limits import Limits
@@ -18,6 +18,7 @@ class SimpleNetHandler:
     def initialize(self, context):
         """Rebuild the network from the archive on this worker's device; any mismatch is an error."""
         exits.guard()
+        console.cut_long_lines()
         properties = context.system_properties
         with exits.children_end():  # from here on the network's own code runs
             self.predictor = Predictor.from_archive(

@@ -29,6 +29,7 @@ from simplenet.paths import resource
 # 670: CUDA is lost; the machine may have none, so a stand-in says that it fails. 680 to 685: a child ends as the table
 # says, or returns; one that is forked while the worker loads the module raises.
 TOUCHY_NET = """
+import logging
 import os
 import sys
 from os import _exit
@@ -81,6 +82,12 @@ class Touchy(nn.Module):
             raise KeyboardInterrupt
         if 672 in first:
             _exit(3)
+        if 673 in first:
+            raise ValueError("long " + "x" * 1_000_000)
+        if 674 in first:
+            print("printed " + "y" * 1_000_000)
+            print("warned " + "z" * 1_000_000, file=sys.stderr)
+            logging.getLogger("own").error("logged " + "v" * 1_000_000)
         for number in first & {680, 681, 682, 683, 684, 685}:
             child = os.fork()
             if not child:
@@ -256,6 +263,18 @@ def test_a_child_that_the_network_forks_ends_as_it_would_elsewhere_and_answers_n
     assert not psutil.Process(worker.process.pid).children()
     assert worker.process.poll() is None
     assert "ValueError: child" in worker.log.read_text()
+
+
+def test_no_line_that_a_worker_prints_is_long_whatever_its_network_says(start):
+    worker = start()
+    assert [status for status, _ in worker.answers(0.1, 673, 674, 0.2)] == [200, 500, 200, 200]
+    worker.connection.close()
+    assert worker.process.wait(COMMAND_TIMEOUT_S) == 0  # it has printed all
+    lines = worker.log.read_text().splitlines()
+    assert max(map(len, lines)) < 20_000
+    for begin in ("printed yyy", "warned zzz", "logged vvv", "  ValueError: long xxx"):
+        (line, *_) = [line for line in lines if line.startswith(begin)]
+        assert " characters left out" in line
 
 
 def test_a_worker_whose_device_is_lost_answers_its_batch_and_ends(start):

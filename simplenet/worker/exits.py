@@ -60,9 +60,7 @@ def end_child(raised: BaseException | None = None) -> None:
     status = 0 if raised is None else _FAILURE
     with suppress(BaseException):  # the exception's own methods may raise
         status = 0 if raised is None else _status(raised)
-    with suppress(BaseException):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    _flush()
     _real_exit(status)
 
 
@@ -80,8 +78,15 @@ def children_end() -> Iterator[None]:
 def leave() -> NoReturn:
     """End this worker, so that TorchServe starts another; nothing of the network's can hold it back."""
     logging.shutdown()
-    sys.stdout.flush()
+    _flush()
     _real_exit(_FAILURE)
+
+
+def _flush() -> None:
+    """Write what was printed, if the network has left the streams as they were."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
 
 
 def _status(raised: BaseException) -> int:

@@ -3,13 +3,13 @@
 import logging
 
 from simplenet import settings
-from simplenet.worker import exits, state, wire
+from simplenet.worker import console, exits, state, wire
 from simplenet.worker.decode import decode_or_refuse
 from simplenet.worker.encode import encode_all
 from simplenet.worker.limits import Limits
 from simplenet.worker.messages import RawRequest
 from simplenet.worker.predictor import Predictor, worker_device
-from simplenet.worker.recovery import predict_each, search_budget_s
+from simplenet.worker.recovery import batch_budget_s, predict_each
 
 
 class SimpleNetHandler:
@@ -17,18 +17,20 @@ class SimpleNetHandler:
 
     def initialize(self, context):
         """Rebuild the network from the archive on this worker's device; any mismatch is an error."""
+        exits.guard()
+        console.cut_long_lines()
         properties = context.system_properties
-        self.predictor = Predictor.from_archive(
-            properties["model_dir"],
-            worker_device(properties.get("gpu_id")),
-            (context.model_yaml_config or {}).get("handler") or {},
-        )
+        with exits.children_end():  # from here on the network's own code runs
+            self.predictor = Predictor.from_archive(
+                properties["model_dir"],
+                worker_device(properties.get("gpu_id")),
+                (context.model_yaml_config or {}).get("handler") or {},
+            )
         self.limits = Limits.of_server()
-        self.budget_s = search_budget_s(context.model_yaml_config)
+        self.budget_s = batch_budget_s(context.model_yaml_config)
         level = settings.worker_log_level()
         wire_is_fast = wire.install(self.respond, self.limits.batch, state.progress.touch)
         state.announce(context, self.predictor, wire_is_fast)
-        exits.guard()
         # TorchServe's worker logs a line for every batch at INFO, and requests would wait for it to be written.
         logging.getLogger().setLevel(level)
 

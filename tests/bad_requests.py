@@ -172,6 +172,7 @@ def bad_requests() -> tuple[BadRequest, ...]:
         ),
         BadRequest("npy cut", NPY, npy(inf_row)[:-1], "array: expected 3136 bytes after the header .*found 3135"),
         BadRequest("CSV", "text/csv", b"1,2,3", "Content-Type: expected .*found text/csv", 415),
+        BadRequest("long type", "text/" + "x" * 5000, b"1,2,3", "Content-Type: expected .*found text/x{75}$", 415),
         BadRequest(
             "curl -d",
             URL_ENCODED_FORM,

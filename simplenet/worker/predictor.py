@@ -13,9 +13,10 @@ from torch import nn
 from simplenet.checkpoint import restore
 from simplenet.checkpoint.file import read_checkpoint
 from simplenet.checkpoint.keys import CLASSES, CONTENT_HASH, GOLDEN, METADATA
-from simplenet.errors import PredictionError
 from simplenet.model_file import load_network
-from simplenet.preprocessing import LOGITS, PLAIN, InputSpec, output_of, probabilities
+from simplenet.preprocessing import LOGITS, PLAIN, PROBABILITIES, InputSpec, output_of, probabilities
+from simplenet.worker import exits
+from simplenet.worker.failures import WrongOutputShapeError
 from simplenet.worker.model_spec import ModelSpec
 
 MANY_ROWS = 1024  # a larger batch is no faster
@@ -109,7 +110,7 @@ class Predictor:
             `(all rows, num_classes)` float32.
 
         Raises:
-            PredictionError: the network's outputs have another shape.
+            WrongOutputShapeError: the network's outputs have another shape.
         """
         if not parts:
             return np.empty((0, len(self.spec.classes)), np.float32)
@@ -118,13 +119,10 @@ class Predictor:
         else:
             rows = np.concatenate(parts)
         predicted = self._run(rows)
+        exits.end_child()
         expected = (len(rows), len(self.spec.classes))
         if predicted.shape != expected:  # else the rows of one request would be given to its neighbour
-            raise PredictionError(
-                f"prediction: expected outputs of shape {expected} from the network, found {predicted.shape}; "
-                "trying again is of no use",
-                "WrongOutputShape",
-            )
+            raise WrongOutputShapeError(expected, predicted.shape)
         return predicted
 
     def warm_up(self) -> None:
@@ -144,7 +142,8 @@ class Predictor:
         """The same for a network that takes prepared rows, or whose outputs are not logits."""
         inputs = self.inputs.for_network(torch.from_numpy(rows), self.device, self.dtype)
         predicted: np.ndarray = probabilities(self.model(inputs), self.output).float().cpu().numpy()
-        return predicted
+        # Probabilities may pass all that unchanged, and then lie in a buffer that the network fills again next time.
+        return predicted.copy() if self.output == PROBABILITIES else predicted
 
 
 def worker_device(gpu_id: int | None) -> torch.device:

@@ -25,6 +25,7 @@ from simplenet import settings
 from simplenet.errors import OutOfMemoryError, UnavailableError
 from simplenet.worker import exits
 from simplenet.worker.encode import encode_error
+from simplenet.worker.exception_text import traceback_of
 from simplenet.worker.failures import DeviceLostError, out_of_memory
 from simplenet.worker.limits import LARGEST_MESSAGE
 from simplenet.worker.messages import RawRequest, Response
@@ -194,7 +195,7 @@ def respond_or_fail(
             outcome.device_lost = True
         error = UnavailableError("prediction: the device of this worker failed, another starts; try again")
     except Exception as unforeseen:
-        logger.exception("the handler failed")
+        logger.error("the handler failed\n%s", traceback_of(unforeseen))
         if out_of_memory(unforeseen):
             error = OutOfMemoryError("prediction: the worker is out of memory; try again")
         else:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ts.context import Context, RequestProcessor
 from ts.protocol import otf_message_handler as stock
+from unruly_errors import UNRULY
 
 from simplenet.worker import wire
 from simplenet.worker.failures import DeviceLostError
@@ -271,6 +272,12 @@ def test_running_out_of_memory_fails_its_batch_with_503_and_is_logged(error, cap
         assert (status, headers["Retry-After"]) == (503, "1")
         assert orjson.loads(body)["type"] == "OutOfMemory"
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("name", UNRULY)
+def test_an_exception_whose_own_methods_raise_fails_its_batch_and_is_logged(name, caplog):
+    assert [status for status, _, _ in failure(UNRULY[name]("x"))] == [503, 503]
+    assert name in caplog.text
 
 
 def test_a_lost_device_fails_its_batch_and_the_worker_knows_it():

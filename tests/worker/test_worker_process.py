@@ -26,11 +26,34 @@ from simplenet.checkpoint import save_for_inference
 from simplenet.paths import resource
 
 # What each first number of a row makes the network do. 669: a child ends by os._exit, as those of multiprocessing do.
-# 670: CUDA is lost; the machine may have none, so a stand-in says that it fails.
+# 670: CUDA is lost; the machine may have none, so a stand-in says that it fails. 680 to 685: a child ends as the table
+# says, or returns; one that is forked while the worker loads the module raises.
 TOUCHY_NET = """
+import logging
 import os
+import sys
+from os import _exit
 import torch
 from torch import nn
+
+
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit(4)
+
+
+ENDS = {680: SystemExit(), 681: SystemExit(5), 682: SystemExit("secret"), 683: ValueError("child"), 684: Silent()}
+
+
+def status_of(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if hasattr(sys.modules["__main__"], "TorchModelServiceWorker"):
+    child = os.fork()
+    if not child:
+        raise ValueError("a child at the load")
+    assert status_of(child) == 1
 
 
 class Touchy(nn.Module):
@@ -50,13 +73,28 @@ class Touchy(nn.Module):
             child = os.fork()
             if not child:
                 os._exit(7)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            assert status_of(child) == 7
         if 670 in first:
             from simplenet.worker import failures
             failures._cuda_fails = lambda: True
             raise RuntimeError("CUDA error: device-side assert triggered")
         if 671 in first:
             raise KeyboardInterrupt
+        if 672 in first:
+            _exit(3)
+        if 673 in first:
+            raise ValueError("long " + "x" * 1_000_000)
+        if 674 in first:
+            print("printed " + "y" * 1_000_000)
+            print("warned " + "z" * 1_000_000, file=sys.stderr)
+            logging.getLogger("own").error("logged " + "v" * 1_000_000)
+        for number in first & {680, 681, 682, 683, 684, 685}:
+            child = os.fork()
+            if not child:
+                if number in ENDS:
+                    raise ENDS[number]
+                break
+            assert status_of(child) == {680: 0, 681: 5, 685: 0}.get(number, 1)
         return self.layer(x)
 """
 
@@ -192,9 +230,9 @@ def start(unpacked, tmp_path) -> Iterator[Callable[..., Worker]]:
 @pytest.mark.parametrize("wire", ["fast", "stock"])
 def test_what_ends_other_processes_fails_one_request_and_the_worker_lives_on(start, unpacked, wire):
     worker = start(SIMPLENET_WIRE=wire)
-    firsts = [0.1, 666, 0.2, 667, 0.3, 668, 669, 671, 0.4]
+    firsts = [0.1, 666, 0.2, 667, 0.3, 668, 669, 671, 672, 0.4]
     answers = worker.answers(*firsts)
-    names = {666: "ValueError", 667: "SystemExit", 668: "os._exit", 671: "KeyboardInterrupt"}
+    names = {666: "ValueError", 667: "SystemExit", 668: "os._exit", 671: "KeyboardInterrupt", 672: "os._exit"}
     rows = torch.tensor([[first, 0.25, 0.5, 0.75] for first in firsts])
     with torch.inference_mode():
         expected = torch.softmax(unpacked[1].layer(rows), dim=1).numpy()
@@ -208,6 +246,35 @@ def test_what_ends_other_processes_fails_one_request_and_the_worker_lives_on(sta
     assert worker.answers(0.1)[0] == answers[0]
     assert worker.process.poll() is None
     assert worker.log.read_text().count("ValueError: secret") == 1
+
+
+@pytest.mark.parametrize("wire", ["fast", "stock"])
+def test_a_child_that_the_network_forks_ends_as_it_would_elsewhere_and_answers_nothing(start, unpacked, wire):
+    worker = start(SIMPLENET_WIRE=wire)
+    assert worker.socket_file.exists()  # the child at the load left it alone
+    firsts = [0.1, 680, 681, 682, 683, 684, 685, 0.2]
+    rows = torch.tensor([[first, 0.25, 0.5, 0.75] for first in firsts])
+    with torch.inference_mode():
+        expected = torch.softmax(unpacked[1].layer(rows), dim=1).numpy()
+    for batch in (firsts, *([first] for first in firsts)):
+        for first, (status, body) in zip(batch, worker.answers(*batch), strict=True):
+            assert status == 200, body
+            np.testing.assert_allclose(np.frombuffer(body, "<f4"), expected[firsts.index(first)], atol=1e-6)
+    assert not psutil.Process(worker.process.pid).children()
+    assert worker.process.poll() is None
+    assert "ValueError: child" in worker.log.read_text()
+
+
+def test_no_line_that_a_worker_prints_is_long_whatever_its_network_says(start):
+    worker = start()
+    assert [status for status, _ in worker.answers(0.1, 673, 674, 0.2)] == [200, 500, 200, 200]
+    worker.connection.close()
+    assert worker.process.wait(COMMAND_TIMEOUT_S) == 0  # it has printed all
+    lines = worker.log.read_text().splitlines()
+    assert max(map(len, lines)) < 20_000
+    for begin in ("printed yyy", "warned zzz", "logged vvv", "  ValueError: long xxx"):
+        (line, *_) = [line for line in lines if line.startswith(begin)]
+        assert " characters left out" in line
 
 
 def test_a_worker_whose_device_is_lost_answers_its_batch_and_ends(start):

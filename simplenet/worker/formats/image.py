@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from simplenet.errors import PayloadTooLargeError, RequestError
+from simplenet.text import LONGEST_VALUE
 from simplenet.worker.formats import fast_png
 from simplenet.worker.formats.format import Rows
 from simplenet.worker.model_spec import GREY, ModelSpec
@@ -50,7 +51,8 @@ def careful_row(data: memoryview, height: int, width: int | None = None, channel
     except UnidentifiedImageError as error:  # its own message names a Python object
         raise RequestError("image: expected a readable PNG or JPEG, found another kind of file") from error
     except Exception as error:  # pillow raises many kinds for a damaged image; each means the same to the client
-        raise RequestError(f"image: expected a readable PNG or JPEG, found a damaged one: {error}") from error
+        reason = str(error)[:LONGEST_VALUE]
+        raise RequestError(f"image: expected a readable PNG or JPEG, found a damaged one: {reason}") from error
     if pixels.size != size:
         pixels = pixels.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
     values = np.asarray(pixels, dtype=np.float32)  # (height, width), or (height, width, 3)

@@ -5,6 +5,7 @@ It is used to decode requests, recognise bodies without a Content-Type, encode r
 
 from simplenet.errors import UnsupportedMediaTypeError
 from simplenet.media_types import FORM, JPEG, JSON, NPY, PNG, RAW
+from simplenet.text import LONGEST_NAME
 from simplenet.worker.formats import image, json_body, npy, raw
 from simplenet.worker.formats.format import Format, Rows
 from simplenet.worker.model_spec import ModelSpec
@@ -36,7 +37,8 @@ def decode_body(data: memoryview, media_type: str, spec: ModelSpec) -> Rows:
     """
     body_format = FORMATS.get(media_type or recognise(data))
     if body_format is None:
-        raise UnsupportedMediaTypeError(f"Content-Type: expected {EXPECTED_TYPES}; found {media_type or 'none'}")
+        found = media_type[:LONGEST_NAME] or "none"
+        raise UnsupportedMediaTypeError(f"Content-Type: expected {EXPECTED_TYPES}; found {found}")
     if body_format.images and spec.image is None:
         expected = ", ".join(name for name, one in FORMATS.items() if not one.images)
         raise UnsupportedMediaTypeError(

@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse
 from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import MaxRetryError, ReadTimeoutError, ResponseError
+from urllib3.exceptions import InvalidHeader, MaxRetryError, ReadTimeoutError, ResponseError
 from urllib3.util import Retry, Timeout
 
 _BACKOFF_S = 0.1  # the waits are 0, 0.2, 0.4, 0.8, 1.6 s, each up to _JITTER_S longer
@@ -35,7 +35,10 @@ class _RetryUntil(Retry):
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         """What the server asks for, and a little more: clients that it has refused together come back apart."""
-        seconds = super().get_retry_after(response)
+        try:
+            seconds = super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # neither seconds nor a date
+            return None
         return None if seconds is None else seconds + random.uniform(0, _JITTER_S)
 
     def get_backoff_time(self) -> float:

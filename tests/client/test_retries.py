@@ -2,10 +2,8 @@
 
 import json
 import socket
-import struct
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,61 +15,6 @@ DIGIT = resource("data/digit.png")
 ROWS = [{"label": "7", "index": 7, "probability": 1}]
 GOOD = (200, {}, json.dumps({"predictions": ROWS}))
 BUSY = (503, {}, '{"message": "the queue is full"}')
-
-
-class Flaky:
-    """Serves one connection after the other, each as the next of `acts` says: a response, "reset", "close", "hang"."""
-
-    def __init__(self, acts: list[object]) -> None:
-        self.acts, self.times = list(acts), []
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/predictions/simplenet"
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
-
-    def _serve(self) -> None:
-        for act in self.acts:
-            try:
-                connection = self.socket.accept()[0]
-            except OSError:  # closed: the test has ended
-                return
-            self.times.append(time.monotonic())
-            with connection:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    head += connection.recv(1)
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                while length:
-                    length -= len(connection.recv(length))
-                if act == "reset":
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                elif act == "hang":
-                    self.done.wait(60)
-                elif act != "close":
-                    status, headers, body = act
-                    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
-                    lines += [f"{name}: {value}" for name, value in headers.items()]
-                    connection.sendall("\r\n".join([*lines, "", body]).encode())
-
-    def end(self) -> None:
-        self.done.set()
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
-        self.thread.join()
-
-
-@pytest.fixture
-def flaky() -> Iterator[object]:
-    servers = []
-
-    def start(*acts: object) -> Flaky:
-        servers.append(Flaky([*acts]))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.end()
 
 
 @pytest.mark.parametrize("failure", [BUSY, "reset", "close"])
@@ -104,6 +47,16 @@ def test_the_server_says_how_long_to_wait(flaky):
     server = flaky((503, {"Retry-After": "1"}, "{}"), GOOD)
     assert predict(server.url, DIGIT) == ROWS
     assert server.times[1] - server.times[0] >= 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1.5", "soon", "-1", "", "1\r\nRetry-After: 2", "9" * 5000, "Fri, 31 Dec 99999999999 23:59:59 GMT"],
+)
+def test_a_retry_after_that_cannot_be_read_counts_as_absent(flaky, value):
+    server = flaky((503, {"Retry-After": value}, "{}"), GOOD)
+    assert predict(server.url, DIGIT) == ROWS
+    assert len(server.times) == 2
 
 
 @pytest.mark.parametrize("failure", [(503, {"Retry-After": "3600"}, '{"message": "full"}'), "hang", "close"])

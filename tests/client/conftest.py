@@ -1,0 +1,69 @@
+"""A real server that fails as told."""
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+
+class Flaky:
+    """Serves one connection after the other, each as the next of `acts` says.
+
+    An act is a response, the bytes to send, "reset", "close" or "hang".
+    """
+
+    def __init__(self, acts: list[object]) -> None:
+        self.acts, self.times = list(acts), []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/predictions/simplenet"
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        for act in self.acts:
+            try:
+                connection = self.socket.accept()[0]
+            except OSError:  # closed: the test has ended
+                return
+            self.times.append(time.monotonic())
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += connection.recv(1)
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                while length:
+                    length -= len(connection.recv(length))
+                if act == "reset":
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                elif act == "hang":
+                    self.done.wait(60)
+                elif isinstance(act, bytes):
+                    connection.sendall(act)
+                elif act != "close":
+                    status, headers, body = act
+                    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
+                    lines += [f"{name}: {value}" for name, value in headers.items()]
+                    connection.sendall("\r\n".join([*lines, "", body]).encode())
+
+    def end(self) -> None:
+        self.done.set()
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.thread.join()
+
+
+@pytest.fixture
+def flaky() -> Iterator[object]:
+    servers = []
+
+    def start(*acts: object) -> Flaky:
+        servers.append(Flaky([*acts]))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()

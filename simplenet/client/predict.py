@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 import requests
 from requests.utils import get_environ_proxies, select_proxy
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
@@ -14,6 +15,10 @@ from simplenet.errors import ClientError
 from simplenet.media_types import BY_SUFFIX
 from simplenet.paths import PathLike
 from simplenet.settings import DEFAULT_RETRIES
+from simplenet.text import visible
+
+_ENTRY: dict[str, Any] = {"label": str, "index": int, "probability": (int, float)}
+_LONGEST_TEXT = 1000  # characters of a response in a message
 
 
 def predict(
@@ -95,24 +100,39 @@ def _around(url: str) -> str:
 def _predictions(response: requests.Response, url: str) -> list[dict[str, Any]]:
     """The predictions in the response; a response of another form comes from another kind of server."""
     try:
-        predictions: list[dict[str, Any]] = response.json()["predictions"]
-        entries = [entry for row in predictions for entry in (row, *row.get("top_k", ()))]
-        for entry in entries:
-            if not isinstance(entry["label"], str) or not isinstance(entry["probability"], (int, float)):
-                raise TypeError
+        predictions = _list(orjson.loads(response.content)["predictions"])
+        for entry in (entry for row in predictions for entry in (row, *_list(row.get("top_k", [])))):
+            for key, kind in _ENTRY.items():
+                if not isinstance(entry[key], kind) or isinstance(entry[key], bool):
+                    raise TypeError
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ClientError(
-            f"{url}: expected predictions, found {response.text[:80]!r}; is this a SimpleNet server?"
-        ) from error
+        found = _text(response)[:80]
+        raise ClientError(f"{url}: expected predictions, found {found!r}; is this a SimpleNet server?") from error
     return predictions
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def _text(response: requests.Response) -> str:
+    """The start of the body, whatever encoding the headers name."""
+    return response.content[:_LONGEST_TEXT].decode(errors="replace")
+
+
 def _message(response: requests.Response, proxy: str, url: str) -> str:
+    """What the server says about its refusal, in one line."""
+    through = ""
     try:
-        return str(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
+        message = orjson.loads(response.content)["message"]
+        if not isinstance(message, str):
+            raise TypeError
+    except (ValueError, LookupError, TypeError):
+        message = _text(response)[:200].strip() or response.reason or "no message"
         through = f" (through the proxy {proxy}; {_around(url)})" if proxy else ""
-        return response.text[:200] + through
+    return " ".join(visible(message[:_LONGEST_TEXT]).split()) + through
 
 
 def _reason(error: requests.RequestException) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import orjson
 import requests
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError, ReadTimeoutError
 
 from simplenet.client.retries import post
 from simplenet.errors import ClientError
@@ -30,7 +30,8 @@ def predict(
         url: of the model, for example `http://127.0.0.1:8080/predictions/simplenet`.
         file: `.png`, `.jpg`, `.jpeg`, `.npy` or `.json`.
         top_k: classes per row, the most probable first.
-        timeout_s: seconds to wait for the response, over all attempts.
+        timeout_s: seconds to wait for the last byte of the response, over all attempts. Looking up the name of the host
+            is not counted: the system has a limit of its own for that.
         retries: how often to try again after 503 or a connection that was refused or broken; a prediction changes
             nothing, so it may be requested twice.
 
@@ -136,13 +137,13 @@ def _message(response: requests.Response, proxy: str, url: str) -> str:
 
 
 def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "timed out"
     if isinstance(error, requests.exceptions.InvalidSchema):
         return "requests cannot use it without PySocks" if "SOCKS" in str(error) else str(error)
     cause: Any = error.args[0] if error.args else None
     while isinstance(cause, HTTPError) and (reason := getattr(cause, "reason", None)) is not None:
         cause = reason  # of MaxRetryError
+    if isinstance(error, requests.Timeout) or _timed_out(cause):
+        return "timed out"
     if isinstance(cause, NameResolutionError):
         return "there is no host of that name"
     if isinstance(cause, NewConnectionError):
@@ -150,3 +151,8 @@ def _reason(error: requests.RequestException) -> str:
     if isinstance(cause, ProtocolError):
         return "the connection was closed without a response"
     return "connection refused" if "refused" in str(error) else type(error).__name__
+
+
+def _timed_out(cause: Any) -> bool:
+    """Whether the time was over while something was sent, or the body was read."""
+    return isinstance(cause, ReadTimeoutError) or isinstance(getattr(cause, "args", [None])[-1], TimeoutError)

@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import InvalidHeader, MaxRetryError, ReadTimeoutError, ResponseError
 from urllib3.util import Retry, Timeout
+
+from simplenet.client.deadline import DeadlineAdapter
 
 _BACKOFF_S = 0.1  # the waits are 0, 0.2, 0.4, 0.8, 1.6 s, each up to _JITTER_S longer
 _JITTER_S = 0.1
@@ -94,6 +95,6 @@ def post(url: str, timeout_s: float, retries: int, **request: Any) -> requests.R
     policy.deadline = deadline
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=policy))
+            session.mount(scheme, DeadlineAdapter(deadline, policy))
         timeout: Any = _TimeoutAt(deadline)
         return session.post(url, timeout=timeout, **request)

@@ -5,6 +5,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -12,7 +13,8 @@ import pytest
 class Flaky:
     """Serves one connection after the other, each as the next of `acts` says.
 
-    An act is a response, the bytes to send, "reset", "close" or "hang".
+    An act is a response, the bytes to send, "reset", "close" or "hang"; of a pair of bytes the second are sent again
+    and again, slowly, until the client goes.
     """
 
     def __init__(self, acts: list[object]) -> None:
@@ -43,11 +45,19 @@ class Flaky:
                     self.done.wait(60)
                 elif isinstance(act, bytes):
                     connection.sendall(act)
+                elif isinstance(act, tuple) and isinstance(act[0], bytes):
+                    self._drip(connection, *act)
                 elif act != "close":
                     status, headers, body = act
                     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
                     lines += [f"{name}: {value}" for name, value in headers.items()]
                     connection.sendall("\r\n".join([*lines, "", body]).encode())
+
+    def _drip(self, connection: socket.socket, first: bytes, again: bytes) -> None:
+        connection.sendall(first)
+        with suppress(OSError):
+            while not self.done.wait(0.1):
+                connection.sendall(again)
 
     def end(self) -> None:
         self.done.set()

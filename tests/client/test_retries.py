@@ -70,6 +70,41 @@ def test_all_attempts_together_take_no_longer_than_the_timeout(flaky, failure):
     assert len(server.times) < 50
 
 
+HEAD = b"HTTP/1.1 200 OK\r\n"
+DRIPS = {
+    "status line": (b"HTTP/1.1 200", b" "),
+    "head": (HEAD + b"X: ", b"x"),
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (HEAD + b"Content-Length: 1000000\r\n\r\n", b" "),
+    "body without a length": (HEAD + b"\r\n", b" "),
+    "chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "length of a chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+    "refusal": (b"HTTP/1.1 404 X\r\nContent-Length: 1000000\r\n\r\n", b" "),
+    "503": (b"HTTP/1.1 503 X\r\nContent-Length: 1000000\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize("drip", DRIPS.values(), ids=DRIPS)
+def test_the_timeout_is_kept_while_a_response_drips(flaky, drip):
+    server = flaky(drip, "hang")
+    begin = time.monotonic()
+    watch = threading.Timer(20, server.done.set)  # without a limit the drip lasts until then
+    watch.start()
+    with pytest.raises(ClientError, match=r": timed out; is the server running\?$"):
+        predict(server.url, DIGIT, timeout_s=1)
+    assert time.monotonic() - begin < 15
+    watch.cancel()
+
+
+def test_the_timeout_is_kept_while_a_request_is_sent(tmp_path):
+    (tmp_path / "large.npy").write_bytes(bytes(64 << 20))  # more than the buffers of two sockets take
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        begin = time.monotonic()
+        with pytest.raises(ClientError, match=r": timed out; is the server running\?$"):
+            predict(f"http://127.0.0.1:{deaf.getsockname()[1]}/", tmp_path / "large.npy", timeout_s=1)
+    assert time.monotonic() - begin < 20
+
+
 def test_a_server_that_comes_back_is_found_again():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 import orjson
 import requests
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError, ReadTimeoutError
 
+from simplenet.client.reasons import reason_and_remedy
 from simplenet.client.retries import post
 from simplenet.errors import ClientError
 from simplenet.media_types import BY_SUFFIX
@@ -17,6 +18,7 @@ from simplenet.paths import PathLike
 from simplenet.settings import DEFAULT_RETRIES
 from simplenet.text import visible
 
+_NO_ADDRESS = (InvalidSchema, InvalidURL, MissingSchema)
 _ENTRY: dict[str, Any] = {"label": str, "index": int, "probability": (int, float)}
 _LONGEST_TEXT = 1000  # characters of a response in a message
 
@@ -32,8 +34,8 @@ def predict(
         top_k: classes per row, the most probable first.
         timeout_s: seconds to wait for the last byte of the response, over all attempts. Looking up the name of the host
             is not counted: the system has a limit of its own for that.
-        retries: how often to try again after 503 or a connection that was refused or broken; a prediction changes
-            nothing, so it may be requested twice.
+        retries: how often to try again after 503, or when the connection was refused, or closed before the end of the
+            response; a prediction changes nothing, so it may be requested twice.
 
     Returns:
         For each row its `label`, `index` and `probability`, and with `top_k` above 1 a list `top_k` of the same.
@@ -87,11 +89,12 @@ def _is_loopback(host: str) -> bool:
 
 def _no_response(url: str, proxy: str, error: requests.RequestException) -> ClientError:
     """Why there was no response, and what to do."""
+    reason, remedy = reason_and_remedy(error)
     if proxy:
-        return ClientError(f"{url}: no response through the proxy {proxy}: {_reason(error)}; {_around(url)}")
-    if isinstance(error, ValueError):  # requests cannot parse it as an address
+        return ClientError(f"{url}: no response through the proxy {proxy}: {reason}; {_around(url)}")
+    if isinstance(error, _NO_ADDRESS):
         return ClientError(f"url: expected http://host:port, found {url!r}")
-    return ClientError(f"{url}: no response: {_reason(error)}; is the server running?")
+    return ClientError(f"{url}: no response: {reason}; {remedy}")
 
 
 def _around(url: str) -> str:
@@ -134,25 +137,3 @@ def _message(response: requests.Response, proxy: str, url: str) -> str:
         message = _text(response)[:200].strip() or response.reason or "no message"
         through = f" (through the proxy {proxy}; {_around(url)})" if proxy else ""
     return " ".join(visible(message[:_LONGEST_TEXT]).split()) + through
-
-
-def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.exceptions.InvalidSchema):
-        return "requests cannot use it without PySocks" if "SOCKS" in str(error) else str(error)
-    cause: Any = error.args[0] if error.args else None
-    while isinstance(cause, HTTPError) and (reason := getattr(cause, "reason", None)) is not None:
-        cause = reason  # of MaxRetryError
-    if isinstance(error, requests.Timeout) or _timed_out(cause):
-        return "timed out"
-    if isinstance(cause, NameResolutionError):
-        return "there is no host of that name"
-    if isinstance(cause, NewConnectionError):
-        return "connection refused" if "refused" in str(cause) else str(cause).rpartition(": ")[2]
-    if isinstance(cause, ProtocolError):
-        return "the connection was closed without a response"
-    return "connection refused" if "refused" in str(error) else type(error).__name__
-
-
-def _timed_out(cause: Any) -> bool:
-    """Whether the time was over while something was sent, or the body was read."""
-    return isinstance(cause, ReadTimeoutError) or isinstance(getattr(cause, "args", [None])[-1], TimeoutError)

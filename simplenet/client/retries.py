@@ -1,8 +1,8 @@
 """Send a request again where that is safe: predictions change nothing, so the same request may be served twice.
 
-What is tried again: 503, which a server sends before it has served the request, and a connection that is refused, reset
-or closed without a response. Anything else the server says is final, and so is a time-out. urllib3 keeps count:
-https://urllib3.readthedocs.io/en/stable/reference/urllib3.util.html#urllib3.util.Retry
+What is tried again: 503, which a server sends before it has served the request, and a connection that is refused, or
+reset or closed before the end of the response. Anything else the server says is final, and so is a time-out. urllib3
+keeps count: https://urllib3.readthedocs.io/en/stable/reference/urllib3.util.html#urllib3.util.Retry
 """
 
 import random
@@ -13,7 +13,7 @@ from typing import Any
 import requests
 from urllib3 import BaseHTTPResponse
 from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import InvalidHeader, MaxRetryError, ReadTimeoutError, ResponseError
+from urllib3.exceptions import InvalidHeader, MaxRetryError, ProtocolError, ReadTimeoutError, ResponseError
 from urllib3.util import Retry, Timeout
 
 from simplenet.client.deadline import DeadlineAdapter
@@ -94,7 +94,32 @@ def post(url: str, timeout_s: float, retries: int, **request: Any) -> requests.R
     )  # fmt: skip
     policy.deadline = deadline
     with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, DeadlineAdapter(deadline, policy))
-        timeout: Any = _TimeoutAt(deadline)
-        return session.post(url, timeout=timeout, **request)
+        while True:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, DeadlineAdapter(deadline, policy))
+            timeout: Any = _TimeoutAt(deadline)
+            response = session.post(url, timeout=timeout, stream=True, **request)
+            try:
+                response.content  # noqa: B018 (reads it, and keeps it)
+                return response
+            except requests.RequestException as error:
+                policy = _after_cut(response, error)
+
+
+def _after_cut(response: requests.Response, error: requests.RequestException) -> _RetryUntil:
+    """Wait after a response that was cut off; urllib3 itself only tries again until the head is there.
+
+    Raises:
+        requests.RequestException: this error, if it is of another kind or no retry is left.
+    """
+    response.close()
+    cause = error.args[0] if error.args else None
+    if not isinstance(cause, ProtocolError):
+        raise error
+    raw: Any = response.raw  # the retries left are in urllib3's own response
+    try:
+        policy: _RetryUntil = raw.retries.increment("POST", response.url, error=cause)
+    except MaxRetryError:
+        raise error from None
+    policy.sleep()
+    return policy

@@ -67,3 +67,61 @@ def test_a_refusal_is_told_in_one_line(flaky, answer, message):
         predict(flaky(answer).url, DIGIT)
     assert message in str(error.value)
     assert str(error.value).isprintable()
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+CUT = {
+    "in the body": response(BODY)[:-9],
+    "before the body": response(BODY)[: -len(BODY)],
+    "in the head": b"HTTP/1.1 200 OK\r\nContent-Ty",
+    "in a chunk": response(b"%x\r\n" % len(BODY) + BODY[:-9], CHUNKED),
+    "between chunks": response(b"%x\r\n" % len(BODY) + BODY + b"\r\n", CHUNKED),
+}
+
+
+@pytest.mark.parametrize("cut", CUT.values(), ids=CUT)
+def test_a_response_that_is_cut_off_is_tried_again(flaky, cut):
+    server = flaky(cut, cut, response(BODY))
+    assert predict(server.url, DIGIT) == ROWS
+    assert len(server.times) == 3
+
+
+@pytest.mark.parametrize("cut", CUT.values(), ids=CUT)
+def test_a_response_that_stays_cut_off_is_named(flaky, cut):
+    server = flaky(*[cut] * 4)
+    with pytest.raises(ClientError, match=r"closed in the middle of the response; is the server running\?$"):
+        predict(server.url, DIGIT, retries=2)
+    assert len(server.times) == 3
+
+
+def test_responses_that_are_cut_off_and_503_share_the_retries(flaky):
+    busy = response(b"{}", status="503 X")
+    server = flaky(busy, CUT["in the body"], busy, CUT["in the body"], response(BODY))
+    with pytest.raises(ClientError, match="closed in the middle of the response"):
+        predict(server.url, DIGIT, retries=3)
+    assert len(server.times) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "what came back is not HTTP: 'SSH-2.0"),
+        (b"HTTP/1.1 099 X\r\n\r\n", "what came back is not HTTP: 'HTTP/1.1 099 X"),
+        (b"HTTP/3.0 200 OK\r\n\r\n", "what came back is not HTTP: 'HTTP/3.0"),
+        (response(b"", "X: " + "x" * 70_000), "what came back is not HTTP: "),
+        (response(b"", *["X: x"] * 200), "what came back is not HTTP: "),
+        (response(BODY, "Content-Length: 1", "Content-Length: 2"), "what came back is not HTTP: 'Content-Length"),
+        (response(b"soon\r\n" + BODY, CHUNKED), "what came back is not HTTP: "),
+        (response(b"1;" + b"x" * 100_000, CHUNKED), "what came back is not HTTP: "),
+        (response(BODY, "Content-Encoding: gzip"), "its body is not what its Content-Encoding says"),
+        (response(BODY, "Content-Encoding: deflate"), "its body is not what its Content-Encoding says"),
+        (response(BODY, "Content-Encoding: " + ", ".join(["gzip"] * 9)), "its body is not what its Content-Enc"),
+    ],
+)
+def test_what_is_no_response_is_named(flaky, answer, reason):
+    server = flaky(*[answer] * 2)
+    with pytest.raises(ClientError) as error:
+        predict(server.url, DIGIT, retries=1)
+    assert f": no response: {reason}" in str(error.value)
+    assert str(error.value).endswith("; is this a SimpleNet server?")
+    assert str(error.value).isprintable()

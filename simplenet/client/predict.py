@@ -62,6 +62,10 @@ def predict(
         response = post(url, timeout_s, retries, files=form, data={"top_k": str(top_k)}, proxies=proxies)
     except requests.RequestException as error:
         raise _no_response(url, proxy, error) from error
+    if response.is_redirect:
+        raise ClientError(
+            f"{url}: redirected to {response.headers['location'][:_LONGEST_TEXT]!r}; request that address"
+        )
     if not response.ok:
         raise ClientError(f"{path}: {response.status_code}: {_message(response, proxy, url)}")
     return _predictions(response, url)

@@ -75,8 +75,16 @@ class _TimeoutAt(Timeout):
         return _TimeoutAt(self._deadline)
 
 
+class _Session(requests.Session):
+    """A session that stays at its address: on the way elsewhere a POST may become a GET, or go in circles."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def post(url: str, timeout_s: float, retries: int, **request: Any) -> requests.Response:
-    """POST, and try again until there is a response that is not 503, no retry is left, or the time is over.
+    """POST, and try again until there is a response that is not 503, no retry is left, or the time is over; redirects are
+    not followed.
 
     Args:
         url: the address.
@@ -93,7 +101,7 @@ def post(url: str, timeout_s: float, retries: int, **request: Any) -> requests.R
         status_forcelist=(503,), respect_retry_after_header=True, raise_on_status=False,
     )  # fmt: skip
     policy.deadline = deadline
-    with requests.Session() as session:
+    with _Session() as session:
         while True:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, DeadlineAdapter(deadline, policy))

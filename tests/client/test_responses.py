@@ -125,3 +125,13 @@ def test_what_is_no_response_is_named(flaky, answer, reason):
     assert f": no response: {reason}" in str(error.value)
     assert str(error.value).endswith("; is this a SimpleNet server?")
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["/predictions/simplenet", "https://other/\x1b", "ftp://a/", "http://[", "\xff"])
+def test_a_redirect_is_named_and_not_followed(flaky, status, location):
+    server = flaky(response(b"", f"Location: {location}", status=f"{status} X"), response(BODY))
+    with pytest.raises(ClientError) as error:
+        predict(server.url, DIGIT)
+    assert str(error.value) == f"{server.url}: redirected to {location!r}; request that address"
+    assert len(server.times) == 1

@@ -7,7 +7,7 @@ import io
 import socket
 import time
 from functools import partial
-from http.client import HTTPResponse, IncompleteRead
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -61,13 +61,22 @@ class _Response(HTTPResponse):
         super().__init__(sock, *options, **named)
         self.fp.close()
         self._bytes = _Bytes(sock, deadline)
-        self.fp = io.BufferedReader(self._bytes)
+        self.fp = _Reader(self._bytes)
 
     def begin(self) -> None:
         """Read the head; http.client takes one that was cut off for a short one."""
         super().begin()
         if self._bytes.ended:
             raise IncompleteRead(b"")
+        for name in ("Set-Cookie", "Set-Cookie2"):  # of no use here, and http.cookiejar warns of odd ones
+            del self.msg[name]
+
+
+class _Reader(io.BufferedReader):
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size < -1:  # http.client and urllib3 do not look
+            raise HTTPException("the length of a chunk is negative")
+        return super().read(size)
 
 
 class _Bytes(io.RawIOBase):

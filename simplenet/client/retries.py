@@ -76,15 +76,16 @@ class _TimeoutAt(Timeout):
 
 
 class _Session(requests.Session):
-    """A session that stays at its address: on the way elsewhere a POST may become a GET, or go in circles."""
+    """A session that follows no redirect: on the way a POST may become a GET, or go in circles."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
 
 
 def post(url: str, timeout_s: float, retries: int, **request: Any) -> requests.Response:
-    """POST, and try again until there is a response that is not 503, no retry is left, or the time is over; redirects are
-    not followed.
+    """POST, and try again until there is a response that is not 503, no retry is left, or the time is over.
+
+    Redirects are not followed.
 
     Args:
         url: the address.

@@ -113,6 +113,7 @@ def test_responses_that_are_cut_off_and_503_share_the_retries(flaky):
         (response(BODY, "Content-Length: 1", "Content-Length: 2"), "what came back is not HTTP: 'Content-Length"),
         (response(b"soon\r\n" + BODY, CHUNKED), "what came back is not HTTP: "),
         (response(b"1;" + b"x" * 100_000, CHUNKED), "what came back is not HTTP: "),
+        (response(b"-10\r\n" + BODY, CHUNKED), "what came back is not HTTP: 'the length of a chunk is negative'"),
         (response(BODY, "Content-Encoding: gzip"), "its body is not what its Content-Encoding says"),
         (response(BODY, "Content-Encoding: deflate"), "its body is not what its Content-Encoding says"),
         (response(BODY, "Content-Encoding: " + ", ".join(["gzip"] * 9)), "its body is not what its Content-Enc"),
@@ -135,3 +136,14 @@ def test_a_redirect_is_named_and_not_followed(flaky, status, location):
         predict(server.url, DIGIT)
     assert str(error.value) == f"{server.url}: redirected to {location!r}; request that address"
     assert len(server.times) == 1
+
+
+def test_a_503_with_a_broken_body_is_tried_again(flaky):
+    server = flaky(response(b"-10\r\n{}", CHUNKED, status="503 X"), response(BODY))
+    assert predict(server.url, DIGIT) == ROWS
+
+
+@pytest.mark.filterwarnings("error")
+def test_cookies_are_left_alone(flaky):
+    odd = "Set-Cookie: a=b; expires=Thu, 01 Jan 1970" + "9" * 5000
+    assert predict(flaky(response(BODY, odd)).url, DIGIT) == ROWS

@@ -16,7 +16,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from simplenet.text import shortened
+from simplenet.text import LONGEST_VALUE, first_line, shortened, visible
 
 _CLOSED = "the connection was closed without a response"
 _CUT = "the connection was closed in the middle of the response"
@@ -44,6 +44,8 @@ def reason_and_remedy(error: requests.RequestException) -> tuple[str, str]:
         return f"what came back is not HTTP: {shortened(str(error))}", _OTHER
     if isinstance(cause, ProtocolError):
         return _of_protocol(last, in_body=isinstance(error, requests.exceptions.ChunkedEncodingError))
+    if isinstance(cause, SSLError):
+        return f"TLS failed: {_brief(cause)}", "does the server speak https?"
     return _of_connecting(error, cause), _RUNNING
 
 
@@ -75,6 +77,8 @@ def _of_connecting(error: requests.RequestException, cause: Any) -> str:
         return "connection refused" if "refused" in str(cause) else str(cause).rpartition(": ")[2]
     if "refused" in str(error):
         return "connection refused"
-    if isinstance(cause, SSLError):
-        return f"TLS failed: {shortened(str(cause))}"
-    return shortened(str(cause)) if isinstance(cause, OSError) else type(error).__name__
+    return _brief(cause) if isinstance(cause, OSError) else type(error).__name__
+
+
+def _brief(cause: Exception) -> str:
+    return visible(first_line(cause))[:LONGEST_VALUE]

@@ -33,12 +33,7 @@ class Flaky:
                 return
             self.times.append(time.monotonic())
             with connection:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    head += connection.recv(1)
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                while length:
-                    length -= len(connection.recv(length))
+                self._read_request(connection)
                 if act == "reset":
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 elif act == "hang":
@@ -52,6 +47,15 @@ class Flaky:
                     lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
                     lines += [f"{name}: {value}" for name, value in headers.items()]
                     connection.sendall("\r\n".join([*lines, "", body]).encode())
+
+    def _read_request(self, connection: socket.socket) -> None:
+        """A request, a CONNECT, or the start of a TLS handshake."""
+        head = b""
+        while b"\r\n\r\n" not in head and head[:1] != b"\x16":
+            head += connection.recv(1)
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+        while length:
+            length -= len(connection.recv(length))
 
     def _drip(self, connection: socket.socket, first: bytes, again: bytes) -> None:
         connection.sendall(first)

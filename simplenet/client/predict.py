@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 import requests
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from requests.utils import get_environ_proxies, select_proxy
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ProtocolError
 
+from simplenet.client.reasons import reason_and_remedy
 from simplenet.client.retries import post
 from simplenet.errors import ClientError
 from simplenet.media_types import BY_SUFFIX
 from simplenet.paths import PathLike
 from simplenet.settings import DEFAULT_RETRIES
+from simplenet.text import visible
+
+_NO_ADDRESS = (InvalidSchema, InvalidURL, MissingSchema)
+_ENTRY: dict[str, Any] = {"label": str, "index": int, "probability": (int, float)}
+_LONGEST_TEXT = 1000  # characters of a response in a message
 
 
 def predict(
@@ -25,9 +32,10 @@ def predict(
         url: of the model, for example `http://127.0.0.1:8080/predictions/simplenet`.
         file: `.png`, `.jpg`, `.jpeg`, `.npy` or `.json`.
         top_k: classes per row, the most probable first.
-        timeout_s: seconds to wait for the response, over all attempts.
-        retries: how often to try again after 503 or a connection that was refused or broken; a prediction changes
-            nothing, so it may be requested twice.
+        timeout_s: seconds to wait for the last byte of the response, over all attempts. Looking up the name of the host
+            is not counted: the system has a limit of its own for that.
+        retries: how often to try again after 503, or when the connection was refused, or closed before the end of the
+            response; a prediction changes nothing, so it may be requested twice.
 
     Returns:
         For each row its `label`, `index` and `probability`, and with `top_k` above 1 a list `top_k` of the same.
@@ -54,6 +62,10 @@ def predict(
         response = post(url, timeout_s, retries, files=form, data={"top_k": str(top_k)}, proxies=proxies)
     except requests.RequestException as error:
         raise _no_response(url, proxy, error) from error
+    if response.is_redirect:
+        raise ClientError(
+            f"{url}: redirected to {response.headers['location'][:_LONGEST_TEXT]!r}; request that address"
+        )
     if not response.ok:
         raise ClientError(f"{path}: {response.status_code}: {_message(response, proxy, url)}")
     return _predictions(response, url)
@@ -81,11 +93,12 @@ def _is_loopback(host: str) -> bool:
 
 def _no_response(url: str, proxy: str, error: requests.RequestException) -> ClientError:
     """Why there was no response, and what to do."""
+    reason, remedy = reason_and_remedy(error)
     if proxy:
-        return ClientError(f"{url}: no response through the proxy {proxy}: {_reason(error)}; {_around(url)}")
-    if isinstance(error, ValueError):  # requests cannot parse it as an address
+        return ClientError(f"{url}: no response through the proxy {proxy}: {reason}; {_around(url)}")
+    if isinstance(error, _NO_ADDRESS):
         return ClientError(f"url: expected http://host:port, found {url!r}")
-    return ClientError(f"{url}: no response: {_reason(error)}; is the server running?")
+    return ClientError(f"{url}: no response: {reason}; {remedy}")
 
 
 def _around(url: str) -> str:
@@ -95,38 +108,36 @@ def _around(url: str) -> str:
 def _predictions(response: requests.Response, url: str) -> list[dict[str, Any]]:
     """The predictions in the response; a response of another form comes from another kind of server."""
     try:
-        predictions: list[dict[str, Any]] = response.json()["predictions"]
-        entries = [entry for row in predictions for entry in (row, *row.get("top_k", ()))]
-        for entry in entries:
-            if not isinstance(entry["label"], str) or not isinstance(entry["probability"], (int, float)):
-                raise TypeError
+        predictions = _list(orjson.loads(response.content)["predictions"])
+        for entry in (entry for row in predictions for entry in (row, *_list(row.get("top_k", [])))):
+            for key, kind in _ENTRY.items():
+                if not isinstance(entry[key], kind) or isinstance(entry[key], bool):
+                    raise TypeError
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ClientError(
-            f"{url}: expected predictions, found {response.text[:80]!r}; is this a SimpleNet server?"
-        ) from error
+        found = _text(response)[:80]
+        raise ClientError(f"{url}: expected predictions, found {found!r}; is this a SimpleNet server?") from error
     return predictions
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def _text(response: requests.Response) -> str:
+    """The start of the body, whatever encoding the headers name."""
+    return response.content[:_LONGEST_TEXT].decode(errors="replace")
+
+
 def _message(response: requests.Response, proxy: str, url: str) -> str:
+    """What the server says about its refusal, in one line."""
+    through = ""
     try:
-        return str(response.json()["message"])
-    except (ValueError, KeyError, TypeError):
+        message = orjson.loads(response.content)["message"]
+        if not isinstance(message, str):
+            raise TypeError
+    except (ValueError, LookupError, TypeError):
+        message = _text(response)[:200].strip() or response.reason or "no message"
         through = f" (through the proxy {proxy}; {_around(url)})" if proxy else ""
-        return response.text[:200] + through
-
-
-def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "timed out"
-    if isinstance(error, requests.exceptions.InvalidSchema):
-        return "requests cannot use it without PySocks" if "SOCKS" in str(error) else str(error)
-    cause: Any = error.args[0] if error.args else None
-    while isinstance(cause, HTTPError) and (reason := getattr(cause, "reason", None)) is not None:
-        cause = reason  # of MaxRetryError
-    if isinstance(cause, NameResolutionError):
-        return "there is no host of that name"
-    if isinstance(cause, NewConnectionError):
-        return "connection refused" if "refused" in str(cause) else str(cause).rpartition(": ")[2]
-    if isinstance(cause, ProtocolError):
-        return "the connection was closed without a response"
-    return "connection refused" if "refused" in str(error) else type(error).__name__
+    return " ".join(visible(message[:_LONGEST_TEXT]).split()) + through

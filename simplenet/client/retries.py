@@ -1,8 +1,8 @@
 """Send a request again where that is safe: predictions change nothing, so the same request may be served twice.
 
-What is tried again: 503, which a server sends before it has served the request, and a connection that is refused, reset
-or closed without a response. Anything else the server says is final, and so is a time-out. urllib3 keeps count:
-https://urllib3.readthedocs.io/en/stable/reference/urllib3.util.html#urllib3.util.Retry
+What is tried again: 503, which a server sends before it has served the request, and a connection that is refused, or
+reset or closed before the end of the response. Anything else the server says is final, and so is a time-out. urllib3
+keeps count: https://urllib3.readthedocs.io/en/stable/reference/urllib3.util.html#urllib3.util.Retry
 """
 
 import random
@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse
 from urllib3.connectionpool import ConnectionPool
-from urllib3.exceptions import MaxRetryError, ReadTimeoutError, ResponseError
+from urllib3.exceptions import InvalidHeader, MaxRetryError, ProtocolError, ReadTimeoutError, ResponseError
 from urllib3.util import Retry, Timeout
+
+from simplenet.client.deadline import DeadlineAdapter
 
 _BACKOFF_S = 0.1  # the waits are 0, 0.2, 0.4, 0.8, 1.6 s, each up to _JITTER_S longer
 _JITTER_S = 0.1
@@ -35,7 +36,10 @@ class _RetryUntil(Retry):
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         """What the server asks for, and a little more: clients that it has refused together come back apart."""
-        seconds = super().get_retry_after(response)
+        try:
+            seconds = super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # neither seconds nor a date
+            return None
         return None if seconds is None else seconds + random.uniform(0, _JITTER_S)
 
     def get_backoff_time(self) -> float:
@@ -71,8 +75,17 @@ class _TimeoutAt(Timeout):
         return _TimeoutAt(self._deadline)
 
 
+class _Session(requests.Session):
+    """A session that follows no redirect: on the way a POST may become a GET, or go in circles."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def post(url: str, timeout_s: float, retries: int, **request: Any) -> requests.Response:
     """POST, and try again until there is a response that is not 503, no retry is left, or the time is over.
+
+    Redirects are not followed.
 
     Args:
         url: the address.
@@ -89,8 +102,33 @@ def post(url: str, timeout_s: float, retries: int, **request: Any) -> requests.R
         status_forcelist=(503,), respect_retry_after_header=True, raise_on_status=False,
     )  # fmt: skip
     policy.deadline = deadline
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=policy))
-        timeout: Any = _TimeoutAt(deadline)
-        return session.post(url, timeout=timeout, **request)
+    with _Session() as session:
+        while True:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, DeadlineAdapter(deadline, policy))
+            timeout: Any = _TimeoutAt(deadline)
+            response = session.post(url, timeout=timeout, stream=True, **request)
+            try:
+                response.content  # noqa: B018 (reads it, and keeps it)
+                return response
+            except requests.RequestException as error:
+                policy = _after_cut(response, error)
+
+
+def _after_cut(response: requests.Response, error: requests.RequestException) -> _RetryUntil:
+    """Wait after a response that was cut off; urllib3 itself only tries again until the head is there.
+
+    Raises:
+        requests.RequestException: this error, if it is of another kind or no retry is left.
+    """
+    response.close()
+    cause = error.args[0] if error.args else None
+    if not isinstance(cause, ProtocolError):
+        raise error
+    raw: Any = response.raw  # the retries left are in urllib3's own response
+    try:
+        policy: _RetryUntil = raw.retries.increment("POST", response.url, error=cause)
+    except MaxRetryError:
+        raise error from None
+    policy.sleep()
+    return policy

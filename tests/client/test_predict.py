@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -128,3 +129,29 @@ def test_no_proxy_is_respected(environment):
     environment.setenv("NO_PROXY", "host.invalid")
     with pytest.raises(ClientError, match=r"no response: there is no host of that name; is the server running\?"):
         predict("http://host.invalid:8080/predictions/simplenet", DIGIT, retries=0)
+
+
+def test_https_without_tls_is_named(flaky):
+    server = flaky(b"HTTP/1.1 400 X\r\n\r\n")
+    with pytest.raises(ClientError, match=r"no response: TLS failed: \[SSL: .*; does the server speak https\?$"):
+        predict(server.url.replace("http:", "https:"), DIGIT, retries=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 407 Who?\r\n\r\n", "Tunnel connection failed: 407 Who?"),
+        (b"SSH-2.0\r\n", "what came back is not HTTP: 'SSH-2.0"),
+        ((b"HTTP/1.1 200 OK\r\nX: ", b"x"), "timed out"),
+    ],
+)
+def test_a_proxy_that_builds_no_tunnel_is_named_in_time(environment, flaky, answer, reason):
+    server = flaky(answer)
+    proxy = server.url.removesuffix("/predictions/simplenet")
+    environment.setenv("https_proxy", proxy)
+    begin = time.monotonic()
+    with pytest.raises(ClientError) as error:
+        predict("https://192.0.2.1/predictions/simplenet", DIGIT, timeout_s=2, retries=0)
+    assert f"no response through the proxy {proxy}: {reason}" in str(error.value)
+    assert str(error.value).endswith("; to go around it: NO_PROXY=192.0.2.1")
+    assert time.monotonic() - begin < 15

@@ -2,10 +2,8 @@
 
 import json
 import socket
-import struct
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,61 +15,6 @@ DIGIT = resource("data/digit.png")
 ROWS = [{"label": "7", "index": 7, "probability": 1}]
 GOOD = (200, {}, json.dumps({"predictions": ROWS}))
 BUSY = (503, {}, '{"message": "the queue is full"}')
-
-
-class Flaky:
-    """Serves one connection after the other, each as the next of `acts` says: a response, "reset", "close", "hang"."""
-
-    def __init__(self, acts: list[object]) -> None:
-        self.acts, self.times = list(acts), []
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/predictions/simplenet"
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
-
-    def _serve(self) -> None:
-        for act in self.acts:
-            try:
-                connection = self.socket.accept()[0]
-            except OSError:  # closed: the test has ended
-                return
-            self.times.append(time.monotonic())
-            with connection:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    head += connection.recv(1)
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                while length:
-                    length -= len(connection.recv(length))
-                if act == "reset":
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                elif act == "hang":
-                    self.done.wait(60)
-                elif act != "close":
-                    status, headers, body = act
-                    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", "Connection: close"]
-                    lines += [f"{name}: {value}" for name, value in headers.items()]
-                    connection.sendall("\r\n".join([*lines, "", body]).encode())
-
-    def end(self) -> None:
-        self.done.set()
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
-        self.thread.join()
-
-
-@pytest.fixture
-def flaky() -> Iterator[object]:
-    servers = []
-
-    def start(*acts: object) -> Flaky:
-        servers.append(Flaky([*acts]))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.end()
 
 
 @pytest.mark.parametrize("failure", [BUSY, "reset", "close"])
@@ -106,6 +49,16 @@ def test_the_server_says_how_long_to_wait(flaky):
     assert server.times[1] - server.times[0] >= 1
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["1.5", "soon", "-1", "", "1\r\nRetry-After: 2", "9" * 5000, "Fri, 31 Dec 99999999999 23:59:59 GMT"],
+)
+def test_a_retry_after_that_cannot_be_read_counts_as_absent(flaky, value):
+    server = flaky((503, {"Retry-After": value}, "{}"), GOOD)
+    assert predict(server.url, DIGIT) == ROWS
+    assert len(server.times) == 2
+
+
 @pytest.mark.parametrize("failure", [(503, {"Retry-After": "3600"}, '{"message": "full"}'), "hang", "close"])
 def test_all_attempts_together_take_no_longer_than_the_timeout(flaky, failure):
     acts = ["hang", "hang"] if failure == "hang" else [failure] * 50
@@ -115,6 +68,41 @@ def test_all_attempts_together_take_no_longer_than_the_timeout(flaky, failure):
         predict(server.url, DIGIT, timeout_s=1, retries=49)
     assert time.monotonic() - begin < 30  # it would be an hour, or a minute, or many
     assert len(server.times) < 50
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+DRIPS = {
+    "status line": (b"HTTP/1.1 200", b" "),
+    "head": (HEAD + b"X: ", b"x"),
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (HEAD + b"Content-Length: 1000000\r\n\r\n", b" "),
+    "body without a length": (HEAD + b"\r\n", b" "),
+    "chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "length of a chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+    "refusal": (b"HTTP/1.1 404 X\r\nContent-Length: 1000000\r\n\r\n", b" "),
+    "503": (b"HTTP/1.1 503 X\r\nContent-Length: 1000000\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize("drip", DRIPS.values(), ids=DRIPS)
+def test_the_timeout_is_kept_while_a_response_drips(flaky, drip):
+    server = flaky(drip, "hang")
+    begin = time.monotonic()
+    watch = threading.Timer(20, server.done.set)  # without a limit the drip lasts until then
+    watch.start()
+    with pytest.raises(ClientError, match=r": timed out; is the server running\?$"):
+        predict(server.url, DIGIT, timeout_s=1)
+    assert time.monotonic() - begin < 15
+    watch.cancel()
+
+
+def test_the_timeout_is_kept_while_a_request_is_sent(tmp_path):
+    (tmp_path / "large.npy").write_bytes(bytes(64 << 20))  # more than the buffers of two sockets take
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        begin = time.monotonic()
+        with pytest.raises(ClientError, match=r": timed out; is the server running\?$"):
+            predict(f"http://127.0.0.1:{deaf.getsockname()[1]}/", tmp_path / "large.npy", timeout_s=1)
+    assert time.monotonic() - begin < 20
 
 
 def test_a_server_that_comes_back_is_found_again():

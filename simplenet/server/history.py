@@ -16,6 +16,7 @@ from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 
 STATE = "deployed.json"
+KEPT = "deployed"  # the folder of the archives that it names
 PREVIOUS_KEPT = 3  # archives of each model to which `rollback` can return
 
 
@@ -94,8 +95,15 @@ def read_state(home: Path) -> dict[str, History]:
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
         raise ServerError(
             f"{file}: expected what simplenet deploy writes, found something else ({type(error).__name__}: {error}); "
-            f"delete it, and the archives in {home} are served"
+            f"delete it, and the archives in {home} are served; those that were deployed stay in {home / KEPT}: "
+            f"simplenet deploy ARCHIVE makes one live again{_newest(home)}"
         ) from error
+
+
+def _newest(home: Path) -> str:
+    """The archive that was deployed last, in a message."""
+    archives = sorted((home / KEPT).glob("*.mar"), key=lambda file: file.stat().st_mtime)
+    return f", the newest is {archives[-1]}" if archives else ""
 
 
 def write_state(home: Path, histories: Mapping[str, History]) -> None:

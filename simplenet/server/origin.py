@@ -11,8 +11,7 @@ from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
 from simplenet.server.file_lock import exclusive
-from simplenet.server.history import read_state
-from simplenet.server.kept_archives import contents_hash, keep_link, lock_file, prune
+from simplenet.server.kept_archives import contents_hash, keep_link, lock_file, prune_links
 
 _ORIGIN = Path("models") / "origin.json"  # in the run directory
 
@@ -31,7 +30,7 @@ def note_origin(run_dir: Path, home: Path | None, profile: str | None, archives:
     if home is not None:
         with suppress(ServerError, OSError), exclusive(lock_file(home), ""):
             kept = {name: keep_link(home, read_manifest(file), contents[name]) for name, file in archives.items()}
-            prune(home, read_state(home), set(kept.values()))
+            prune_links(home, set(kept.values()))
     store = "" if home is None else str(home.resolve())
     profile = str(Path(profile).resolve()) if profile is not None and Path(profile).is_file() else profile
     Origin(store, profile, {name: str(file.resolve()) for name, file in kept.items()}, contents).write(run_dir)

@@ -40,6 +40,7 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
         to_plain(deployments.histories[model], deployments.home) if model in deployments.histories else None,
         to_plain(after, deployments.home),
     ).write(server.run_dir)  # fmt: skip
+    deployments.remember(after)
     begun = time.monotonic()
     try:
         deployments.say(f"{candidate.name}: verified, content hash {candidate.content_hash[:12]}")
@@ -66,6 +67,8 @@ def finish_interrupted(deployments: Deployments) -> None:
     journal = read_journal(deployments.server.run_dir)
     if journal is None:
         return
+    both = (journal.before, journal.after)
+    deployments.remember(*(from_plain(each, deployments.home) for each in both if each is not None))
     default = registered.default_version(deployments.server, journal.model)
     name = f"{journal.model} {journal.version}"
     if journal.is_live or (journal.leaving and default == journal.version):

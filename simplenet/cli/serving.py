@@ -36,7 +36,7 @@ from simplenet.settings import (
     RECOVERY_TIMEOUT_S,
     check_settings,
 )
-from simplenet.signals import signals_interrupt
+from simplenet.signals import check_interrupted, signals_interrupt
 from simplenet.text import visible
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def serve(
                     running, samples = stack.enter_context(starting)
                 typer.echo(running.memory)
                 watched = with_samples(running, samples)
+                check_interrupted()
                 if not detach:
                     _stay(watched, samples)
                 spawn(watched)

@@ -34,7 +34,7 @@ from simplenet.settings import (
     MAX_QUEUE_WAIT_S,
     RECOVERY_TIMEOUT_S,
 )
-from simplenet.signals import signals_deferred, signals_ignored
+from simplenet.signals import check_interrupted, signals_deferred, signals_ignored
 
 STOP_TIMEOUT_S = 8.0  # then it is killed: nothing is in flight any more
 SUPERVISOR = "simplenet.server.supervisor"  # the module that watches a detached server
@@ -146,6 +146,7 @@ def _spawned(command: Sequence[str], run_dir: Path, environment: Mapping[str, st
 def started(archives: Mapping[str, Path], **options: Any) -> Iterator[Server]:
     """`start` a server, and stop it if the body raises (within `signals_interrupt`, also on a signal)."""
     server: Server | None = None
+    check_interrupted()
     try:
         with signals_deferred():  # until `start` returns, the process could not be stopped
             server = start(archives, **options)

@@ -22,6 +22,7 @@ from simplenet.server.history import KEPT, STATE, read_state
 from simplenet.server.kept_archives import contents_hash, forgotten
 from simplenet.server.origin import note_origin
 from simplenet.settings import DEFAULT_MODEL_NAME
+from simplenet.signals import check_interrupted
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
 logger = logging.getLogger(__name__)
@@ -182,11 +183,14 @@ def verified_archive(file: PathLike) -> Archive:
     Raises:
         SimpleNetError: it is refused.
     """
-    from simplenet.checkpoint.verify import require_whole, verify
+    try:
+        from simplenet.checkpoint.verify import require_whole, verify
 
-    archive = read_archive(file)
-    verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
-    require_whole(str(archive.path), verified.findings)
+        archive = read_archive(file)
+        verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
+        require_whole(str(archive.path), verified.findings)
+    finally:
+        check_interrupted()  # the import of torch may have cleared it, and left numpy in part
     return archive
 
 

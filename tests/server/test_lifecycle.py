@@ -88,6 +88,41 @@ except KeyboardInterrupt:
     assert done.stdout == "stopped server\n"
 
 
+CLEARED = """
+import ctypes, os, signal, sys
+from simplenet.server import lifecycle, model_store
+from simplenet.signals import check_interrupted, signals_interrupt
+interrupt = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM) or [None for _ in range(9)])
+sys.unraisablehook = lambda _: print("cleared")
+lifecycle.start = lambda archives: print("started")
+def read(file):
+    interrupt()  # as the import of numpy inside that of torch
+    raise model_store.SimpleNetError("numpy is not available")
+model_store.read_archive = read
+try:
+    with signals_interrupt():
+        BODY
+        print("went on")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "interrupt(); lifecycle.started({}).__enter__()",
+        "interrupt(); check_interrupted()",
+        "model_store.verified_samples({'net': 'net.mar'}, None)",
+    ],
+)
+def test_a_signal_whose_exception_code_in_c_has_cleared_still_keeps_the_server_from_starting(body):
+    done = subprocess.run(
+        [sys.executable, "-c", CLEARED.replace("BODY", body)], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("cleared\ninterrupted\n", "")
+
+
 def recorded(folder, process) -> Server:
     """A server's record as `start` leaves it."""
     (folder / "tmp").mkdir(parents=True)

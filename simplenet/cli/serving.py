@@ -139,7 +139,7 @@ def stop(
     if cut_off is None:
         typer.echo(f"the server on port {port} had died; removed what it left")
     else:
-        typer.echo(f"stopped the server on port {port}" + _cut_off(cut_off))
+        typer.echo(f"stopped the server on port {port}{cut_off}")
 
 
 def status(
@@ -191,17 +191,13 @@ def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
         Supervisor(server, _say).run()
     except KeyboardInterrupt:
         typer.echo("stopping: finishing what was accepted (once more to stop at once)")
-        typer.echo("stopped" + _cut_off(drain(server, server.drain_timeout_s)))
+        typer.echo(f"stopped{drain(server, server.drain_timeout_s)}")
     raise typer.Exit
 
 
 def _say(line: str) -> None:
     with suppress(OSError):  # nobody reads it any more, or the disk is full: no reason to stop
         typer.echo(line, err=True)
-
-
-def _cut_off(requests: int) -> str:
-    return f"; {requests} request{'s' if requests > 1 else ''} cut off" if requests else ""
 
 
 def _say_refused(error: SimpleNetError) -> None:

@@ -14,6 +14,7 @@ from support import free_port
 
 from simplenet.errors import ServerError
 from simplenet.server import lifecycle, processes
+from simplenet.server.drain import CutOff
 from simplenet.server.record import Server, find, read_record, write_record
 from simplenet.server.run_dir import claimed, new_run_dir
 
@@ -184,7 +185,7 @@ def test_a_server_whose_record_cannot_be_read_is_stopped_by_what_its_processes_w
         subprocess.Popen([*start, *frontend_line], start_new_session=True, stdin=-1) as frontend,
         subprocess.Popen([*start, f"{folder}/logs/ts_log.log"], start_new_session=True, stdin=-1) as reader,
     ):
-        assert lifecycle.stop(9100, drain_timeout_s=0) == 0
+        assert lifecycle.stop(9100, drain_timeout_s=0).requests == 0
         assert frontend.wait(timeout=30) != 0
         assert reader.poll() is None  # a reader of the logs is nobody's server
         reader.communicate()
@@ -224,7 +225,7 @@ def test_stop_waits_until_the_serve_that_holds_the_folder_has_left_it(stand_in):
     with holding(one.server.port) as other:
         leaves = threading.Timer(0.3, other.communicate, args=[b"\n"])
         leaves.start()
-        assert lifecycle.stop(one.server.port) == 0
+        assert lifecycle.stop(one.server.port) == CutOff()
         leaves.join()
     with claimed(one.server.port):
         assert not (one.run_dir / "server.json").exists()
@@ -234,5 +235,5 @@ def test_stopping_on_a_full_disk_stops(stand_in):
     """The note that the server is being stopped cannot be written: here it is a folder."""
     one = stand_in()
     (one.run_dir / "stopping").mkdir()
-    assert lifecycle.stop(one.server.port) == 0
+    assert lifecycle.stop(one.server.port) == CutOff()
     assert one.process.wait(timeout=60) == -signal.SIGTERM

@@ -6,7 +6,7 @@ in the run directory, and a new start forgets them.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import orjson
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
+from simplenet.server.json_fields import from_json
 
 STATE = "deployed.json"
 KEPT = "deployed"  # the folder of the archives that it names
@@ -92,7 +93,7 @@ def read_state(home: Path) -> dict[str, History]:
         return {name: from_plain(values, home) for name, values in models.items()}
     except FileNotFoundError:
         return {}
-    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ServerError(
             f"{file}: expected what simplenet deploy writes, found something else ({type(error).__name__}: {error}); "
             f"delete it, and the archives in {home} are served; those that were deployed stay in {home / KEPT}: "
@@ -123,12 +124,19 @@ def to_plain(history: History, home: Path) -> dict[str, Any]:
 
 
 def from_plain(values: Mapping[str, Any], home: Path) -> History:
-    """What `to_plain` was given."""
-    previous = tuple(_release(each, home) for each in values["previous"])
+    """What `to_plain` was given.
+
+    Raises:
+        ValueError, TypeError, KeyError or AttributeError: it is something else.
+    """
     withdrawn = values.get("withdrawn")
-    return History(_release(values["live"], home), previous, _release(withdrawn, home) if withdrawn else None)
+    releases = {
+        "live": _with_path(values["live"], home),
+        "previous": [_with_path(each, home) for each in values["previous"]],
+        "withdrawn": _with_path(withdrawn, home) if withdrawn else None,
+    }
+    return from_json(History, releases)
 
 
-def _release(values: Mapping[str, Any], home: Path) -> Release:
-    known = {each.name for each in fields(Release)}
-    return Release(path=home / values["file"], **{name: value for name, value in values.items() if name in known})
+def _with_path(release: Mapping[str, Any], home: Path) -> dict[str, Any]:
+    return {**release, "path": str(home / release["file"])}

@@ -11,7 +11,9 @@ from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
 from simplenet.server.file_lock import exclusive
+from simplenet.server.json_fields import from_json
 from simplenet.server.kept_archives import contents_hash, keep_link, lock_file, prune_links
+from simplenet.text import first_line
 
 _ORIGIN = Path("models") / "origin.json"  # in the run directory
 
@@ -52,6 +54,18 @@ class Origin:
 
 
 def read_origin(run_dir: Path) -> Origin:
-    """The origin of the server in this run directory; empty if it was not started from a model store."""
+    """The origin of the server in this run directory; empty if it was not started from a model store.
+
+    Raises:
+        ServerError: its file is not what `Origin.write` writes.
+    """
     file = run_dir / _ORIGIN
-    return Origin(**orjson.loads(file.read_bytes())) if file.is_file() else Origin()
+    if not file.is_file():
+        return Origin()
+    try:
+        return from_json(Origin, orjson.loads(file.read_bytes()))
+    except ValueError as error:
+        raise ServerError(
+            f"{file}: expected what a server was started with, found {first_line(error)}; "
+            f"start the server again: simplenet stop --port {run_dir.name}, then simplenet serve"
+        ) from error

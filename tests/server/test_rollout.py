@@ -1,6 +1,9 @@
 """What deploy refuses before it asks the server anything, and how it registers and waits."""
 
+import json
 import os
+import re
+import subprocess
 import threading
 
 import psutil
@@ -10,6 +13,7 @@ from simplenet.cli.rollout import port_of
 from simplenet.errors import ServerError
 from simplenet.server import deploy, registered, rollback, versions
 from simplenet.server.journal import Journal, read_journal, remove_journal
+from simplenet.server.origin import Origin, read_origin
 from simplenet.server.record import Server, write_record
 from simplenet.server.run_dir import STOPPING
 
@@ -36,7 +40,7 @@ def test_a_server_that_is_being_stopped_or_has_died_is_refused(server, sample_ar
     (server.run_dir / STOPPING).touch()
     with pytest.raises(ServerError, match="the server on port 9000 is being stopped"):
         deploy(sample_archive, port=9000)
-    write_record(Server(9000, os.getpid(), 1.0, ("a",), run_dir=server.run_dir))
+    write_record(Server(9000, os.getpid(), 1.0, ("a",), run_dir=server.run_dir, versions={"a": "1.0"}))
     with pytest.raises(ServerError, match="has died; start it again with simplenet serve --port 9000"):
         versions(port=9000)
 
@@ -87,9 +91,39 @@ def test_the_cause_is_told_that_a_worker_wrote_though_the_frontend_passes_it_on_
 
 def test_the_journal_says_what_was_under_way(tmp_path):
     assert read_journal(tmp_path) is None
-    journal = Journal("net", "2.0", "1.0", False, False, None, {"live": {}}).write(tmp_path)
+    release = {"version": "2.0", "file": "net.mar", "contents": "c"}
+    after = {"live": release, "previous": [], "withdrawn": None}
+    journal = Journal("net", "2.0", "1.0", False, False, None, after).write(tmp_path)
     assert read_journal(tmp_path) == journal
     assert journal.switched(tmp_path).is_live
     assert read_journal(tmp_path).is_live
     remove_journal(tmp_path)
     assert read_journal(tmp_path) is None
+
+
+DAMAGED = ["", "{", "[]", "{}", '{"model": "x"}', '{"model": 1}']
+UNDER_WAY = {"model": "a", "version": "2.0", "leaving": "1.0", "keep": False, "was_registered": False}
+
+
+@pytest.mark.parametrize(
+    "text", [*DAMAGED, *(json.dumps({**UNDER_WAY, "before": None, "after": after}) for after in ({}, [], {"live": 1}))]
+)
+def test_a_damaged_journal_is_one_line_and_a_remedy_that_works(server, text):
+    file = server.run_dir / "rollout.json"
+    file.write_text(text)
+    with pytest.raises(ServerError, match=r"rollout\.json: expected a deployment that was interrupted, found ") as one:
+        read_journal(server.run_dir)
+    assert "\n" not in str(one.value)
+    subprocess.run(re.search(r": (rm .*), and try again", str(one.value))[1], shell=True, check=True)
+    assert read_journal(server.run_dir) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"model_store": 1}', '{"archives": {"a": 1}}', '{"contents": []}'])
+def test_a_damaged_origin_is_one_line_and_one_of_another_version_is_read(server, text):
+    file = server.run_dir / "models" / "origin.json"
+    file.write_text(text)
+    with pytest.raises(ServerError, match=r"origin\.json: expected what a server was started with, found ") as one:
+        versions(port=9000)
+    assert str(one.value).endswith("start the server again: simplenet stop --port 9000, then simplenet serve")
+    file.write_text('{"foo": 1, "profile": null}')
+    assert read_origin(server.run_dir) == Origin()

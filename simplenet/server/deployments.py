@@ -26,6 +26,7 @@ class Deployments:
 
     def __init__(self, server: Server, say: Say) -> None:
         self.server, self.say = server, say
+        self.model = ""  # the one that is being deployed
         self.origin = read_origin(server.run_dir)
         self.home = server.run_dir / "models"  # forgotten when the server stops
         self.histories = read_state(self.home)

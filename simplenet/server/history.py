@@ -14,6 +14,7 @@ import orjson
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
+from simplenet.server.disk import naming
 from simplenet.server.json_fields import from_json
 
 STATE = "deployed.json"
@@ -110,7 +111,7 @@ def _newest(home: Path) -> str:
 def write_state(home: Path, histories: Mapping[str, History]) -> None:
     """Write the history of each model, whole or not at all."""
     models = {name: to_plain(history, home) for name, history in histories.items()}
-    with atomic_write(home / STATE) as file:
+    with naming(home / STATE), atomic_write(home / STATE) as file:
         file.write(orjson.dumps({"models": models}, option=orjson.OPT_INDENT_2))
 
 

@@ -9,6 +9,7 @@ import orjson
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
+from simplenet.server.disk import naming
 from simplenet.server.history import from_plain
 from simplenet.server.json_fields import from_json
 from simplenet.text import first_line
@@ -31,7 +32,7 @@ class Journal:
 
     def write(self, run_dir: Path) -> "Journal":
         """Write it into the run directory."""
-        with atomic_write(run_dir / _FILE) as file:
+        with naming(run_dir / _FILE), atomic_write(run_dir / _FILE) as file:
             file.write(orjson.dumps(asdict(self)))
         return self
 

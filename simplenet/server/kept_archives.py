@@ -18,6 +18,7 @@ import orjson
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError, SimpleNetError
 from simplenet.manifest import MANIFEST, Manifest, read_manifest
+from simplenet.server.disk import naming
 from simplenet.server.history import KEPT, STATE
 
 _STARTED = "started"  # in the folder of the copies
@@ -69,7 +70,7 @@ def keep_copy(home: Path, archive: Manifest, contents: str) -> Path:
     """
     target = _kept_path(home, archive, contents)
     if not (_holds(target, contents) and target.stat().st_nlink == 1):
-        with archive.path.open("rb") as source, atomic_write(target) as file:
+        with archive.path.open("rb") as source, naming(target), atomic_write(target) as file:
             shutil.copyfileobj(source, file, 2**20)
         if not _holds(target, contents):
             target.unlink()
@@ -124,7 +125,7 @@ def forgotten(home: Path) -> dict[str, Path]:
 
 def lock_file(home: Path) -> Path:
     """The file to lock with `exclusive` before the folder `deployed` is changed."""
-    (home / KEPT).mkdir(exist_ok=True)
+    (home / KEPT).mkdir(parents=True, exist_ok=True)
     return home / KEPT / ".lock"
 
 

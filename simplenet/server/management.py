@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from simplenet.errors import ServerError
+from simplenet.server.disk import naming
 from simplenet.server.loopback import loopback_session
 from simplenet.server.record import Server
 from simplenet.server.run_dir import TOKEN
@@ -37,7 +38,8 @@ def write_token(run_dir: Path, token: str) -> Path:
     file, hidden = run_dir / TOKEN, run_dir / f".{TOKEN}"
     hidden.unlink(missing_ok=True)
     hidden.touch(mode=0o600)
-    hidden.write_text(token)
+    with naming(file):
+        hidden.write_text(token)
     return hidden.replace(file)
 
 

@@ -18,6 +18,7 @@ from simplenet.errors import ArchiveError, ServerError, SimpleNetError
 from simplenet.manifest import read_manifest
 from simplenet.media_types import JSON, PNG
 from simplenet.paths import MODEL_STORE, PathLike, resource
+from simplenet.server.disk import naming
 from simplenet.server.history import KEPT, STATE, read_state
 from simplenet.server.kept_archives import contents_hash, forgotten
 from simplenet.server.origin import note_origin
@@ -84,7 +85,8 @@ def collect_archives(
     note_origin(run_dir, home, profile, names)
     if profile is not None:
         for name, file in names.items():
-            with_profile(file, profile, models / file.name)
+            with naming(models / file.name):
+                with_profile(file, profile, models / file.name)
             names[name] = models / file.name
     return names
 
@@ -209,7 +211,8 @@ def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
     if ModelSpec(row.shape[1], (), shape).side == SAMPLE_SIDE:
         return PNG, resource(SAMPLE_DIGIT)
     file = folder / f"{archive.path.stem}-sample.json"  # never server.json, whatever the archive is called
-    file.write_bytes(orjson.dumps({"instances": row.tolist()}))
+    with naming(file):
+        file.write_bytes(orjson.dumps({"instances": row.tolist()}))
     return JSON, file
 
 

@@ -10,6 +10,7 @@ import orjson
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
+from simplenet.server.disk import naming
 from simplenet.server.file_lock import exclusive
 from simplenet.server.json_fields import from_json
 from simplenet.server.kept_archives import contents_hash, keep_link, lock_file, prune_links
@@ -49,7 +50,7 @@ class Origin:
 
     def write(self, run_dir: Path) -> None:
         """Write it into the run directory."""
-        with atomic_write(run_dir / _ORIGIN) as file:
+        with naming(run_dir / _ORIGIN), atomic_write(run_dir / _ORIGIN) as file:
             file.write(orjson.dumps(asdict(self)))
 
 

@@ -12,6 +12,7 @@ import psutil
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
+from simplenet.server.disk import naming
 from simplenet.server.json_fields import from_json
 from simplenet.server.processes import find_process, identity, own_command_lines
 from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_roots
@@ -97,7 +98,7 @@ class Server:
 
 def write_record(server: Server) -> None:
     """Write the record into the server's run directory."""
-    with atomic_write(server.run_dir / RECORD) as file:
+    with naming(server.run_dir / RECORD), atomic_write(server.run_dir / RECORD) as file:
         file.write(orjson.dumps(asdict(server), default=str))
 
 

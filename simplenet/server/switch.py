@@ -58,7 +58,7 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
             raise ServerError(f"{error}; {model} {journal.leaving} is still live") from error
         raise
     start_up_s = max(server.start_up_s, time.monotonic() - begun)
-    deployments.server = replace(server, start_up_s=start_up_s)
+    deployments.server = replace(server, start_up_s=start_up_s, versions={**server.versions, model: version})
     _settle(deployments, journal.switched(server.run_dir), candidate, after)
 
 

@@ -1,20 +1,30 @@
 """What deploy refuses before it asks the server anything, and how it registers and waits."""
 
+import errno
 import json
 import os
 import re
+import resource
 import subprocess
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
+from simplenet.archive import create_archive
 from simplenet.cli.rollout import port_of
 from simplenet.errors import ServerError
 from simplenet.server import deploy, registered, rollback, versions
+from simplenet.server.deployments import Deployments
+from simplenet.server.history import History, Release, to_plain, write_state
 from simplenet.server.journal import Journal, read_journal, remove_journal
+from simplenet.server.management import write_token
 from simplenet.server.origin import Origin, read_origin
 from simplenet.server.record import Server, write_record
+from simplenet.server.rollout import _what_is_live
 from simplenet.server.run_dir import STOPPING
 
 
@@ -127,3 +137,64 @@ def test_a_damaged_origin_is_one_line_and_one_of_another_version_is_read(server,
     assert str(one.value).endswith("start the server again: simplenet stop --port 9000, then simplenet serve")
     file.write_text('{"foo": 1, "profile": null}')
     assert read_origin(server.run_dir) == Origin()
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Files of more than 100 kB cannot be written, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def second_version(tmp_path, trained_checkpoint) -> Path:
+    return create_archive(trained_checkpoint, export_path=tmp_path, version="2.0")
+
+
+def test_a_disk_that_is_full_is_named_with_what_is_live(stand_in, second_version, small_files):
+    one = stand_in("simplenet")
+    with pytest.raises(ServerError) as refused:
+        deploy(second_version, port=one.server.port)
+    kept = rf"{one.run_dir}/models/deployed/simplenet-2\.0-\w+\.mar"
+    assert re.fullmatch(
+        kept + ": File too large; free some, and try again; simplenet 1.0 is still live", str(refused.value)
+    )
+
+
+def test_what_is_live_is_told_of_a_disk_that_is_full_and_of_a_signal(server):
+    lines: list[str] = []
+    full = OSError(errno.ENOSPC, "No space left on device", "rollout.json")
+    for live, state in (
+        ("1.0", "a 1.0 is still live"),
+        ("2.0", "a 2.0 is live; the next deploy finishes what is left"),
+    ):
+        for error, kind in ((full, ServerError), (KeyboardInterrupt(), KeyboardInterrupt)):
+            deployments = Deployments(server, lines.append)
+            with pytest.raises(kind) as raised, _what_is_live(deployments):
+                deployments.model = "a"
+                deployments.server = replace(server, versions={"a": live})
+                raise error
+            told = str(raised.value) if kind is ServerError else lines[-1]
+            assert state in told
+    with pytest.raises(KeyboardInterrupt), _what_is_live(Deployments(server, lines.append)):
+        raise KeyboardInterrupt
+    assert lines[-1] == "interrupted; nothing has changed"
+
+
+def test_every_file_of_a_server_is_named_when_it_cannot_be_written(server, small_files):
+    release = Release("1.0", Path("x" * 100_000), "c")
+    history = History(release)
+    journal = Journal("a", "2.0", "1.0", False, False, None, to_plain(history, server.run_dir))
+    writes = {
+        "server.json": lambda: write_record(replace(server, memory="x" * 100_000)),
+        "deployed.json": lambda: write_state(server.run_dir, {"a": history}),
+        "rollout.json": lambda: journal.write(server.run_dir),
+        "models/origin.json": lambda: Origin("x" * 100_000).write(server.run_dir),
+        "management.token": lambda: write_token(server.run_dir, "x" * 100_001),
+    }
+    for name, write in writes.items():
+        with pytest.raises(OSError, match="File too large") as refused:
+            write()
+        assert refused.value.filename == str(server.run_dir / name)

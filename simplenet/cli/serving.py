@@ -147,7 +147,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """List the servers that were started and not stopped, also those that died; exit code 1 if none of them runs."""
-    from simplenet.server.status import status_of_all, status_of_port
+    from simplenet.server.status import how_to_watch, status_of_all, status_of_port
 
     found, errors = status_of_all() if port is None else (status_of_port(port), [])
     for error in errors:
@@ -156,6 +156,9 @@ def status(
         typer.echo(tables.as_json(found))
     elif found:
         console.print(tables.of_servers(found))
+        for one in found:
+            if one.running and not one.watched:
+                typer.echo(how_to_watch(one), err=True)
     elif not errors:
         raise ServerError("no server that was started here runs on any port; start one: simplenet serve")
     if not any(each.running for each in found):

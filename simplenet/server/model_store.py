@@ -15,7 +15,7 @@ import orjson
 from simplenet.archive import Archive, create_archive, read_archive
 from simplenet.archive.profile import DEFAULT_PROFILE, with_profile
 from simplenet.errors import ArchiveError, ServerError, SimpleNetError
-from simplenet.manifest import read_manifest
+from simplenet.manifest import is_archive, read_manifest
 from simplenet.media_types import JSON, PNG
 from simplenet.paths import MODEL_STORE, PathLike, resource
 from simplenet.server.disk import naming
@@ -185,6 +185,7 @@ def verified_archive(file: PathLike) -> Archive:
     Raises:
         SimpleNetError: it is refused.
     """
+    _refuse_other_files(Path(file))
     try:
         from simplenet.checkpoint.verify import require_whole, verify
 
@@ -194,6 +195,26 @@ def verified_archive(file: PathLike) -> Archive:
     finally:
         check_interrupted()  # the import of torch may have cleared it, and left numpy in part
     return archive
+
+
+def _refuse_other_files(file: Path) -> None:
+    """Refuse what is no archive, with what it is.
+
+    Raises:
+        ArchiveError: it is none.
+    """
+    if not file.exists() or is_archive(file):
+        return
+    if not file.is_file():
+        found = "a folder" if file.is_dir() else "no regular file"
+        raise ArchiveError(
+            f"{file}: expected a .mar file, found {found}; name the file in it, or make one with "
+            "simplenet archive CHECKPOINT"
+        )
+    raise ArchiveError(
+        f"{file}: expected a .mar file, found another kind; if it is a checkpoint, pack it first: "
+        f"simplenet archive {shlex.quote(str(file))} --version VERSION"
+    )
 
 
 def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:

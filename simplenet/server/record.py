@@ -151,7 +151,9 @@ def _found(port: int, read: Callable[[Path], Server]) -> Server:
         # Started while XDG_STATE_HOME, HOME or TMPDIR had another value.
         found += [read(folder) for folder in _run_dirs_in_use() if folder.name == str(port)]
     if not found:
-        raise ServerError(f"no server that was started here runs on port {port}{_why_it_ended(port)}")
+        raise ServerError(
+            f"no server that was started here runs on port {port} (simplenet status lists all){_why_it_ended(port)}"
+        )
     return next((server for server in found if server.process()), found[0])
 
 

@@ -89,5 +89,5 @@ def _token(server: Server) -> str:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise ServerError(
             f"{file}: expected the token of the management port, found {reason}; a server that is watched writes it "
-            f"again within seconds; if not, restart the server: simplenet stop --port {server.port}"
+            f"again within seconds; if not, simplenet stop --port {server.port}, then simplenet serve"
         ) from error

@@ -205,12 +205,10 @@ def _refuse_other_files(file: Path) -> None:
     """
     if not file.exists() or is_archive(file):
         return
+    if file.is_dir():
+        raise ArchiveError(f"{file}: expected a .mar file, found a folder; name a file in it")
     if not file.is_file():
-        found = "a folder" if file.is_dir() else "no regular file"
-        raise ArchiveError(
-            f"{file}: expected a .mar file, found {found}; name the file in it, or make one with "
-            "simplenet archive CHECKPOINT"
-        )
+        raise ArchiveError(f"{file}: expected a .mar file, found no regular file; make one with simplenet archive")
     raise ArchiveError(
         f"{file}: expected a .mar file, found another kind; if it is a checkpoint, pack it first: "
         f"simplenet archive {shlex.quote(str(file))} --version VERSION"

@@ -15,7 +15,7 @@ def test_a_missing_token_is_named_with_what_to_do(stand_in):
         request(one.server, "GET", "/models")
     message = str(refused.value)
     assert message.startswith(f"{one.run_dir}/management.token: expected the token of the management port, found No")
-    assert message.endswith(f"if not, restart the server: simplenet stop --port {one.server.port}")
+    assert message.endswith(f"if not, simplenet stop --port {one.server.port}, then simplenet serve")
 
 
 def test_a_frontend_that_is_frozen_is_not_asked_whether_it_runs(stand_in):

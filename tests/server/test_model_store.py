@@ -105,7 +105,7 @@ def test_only_one_model_store_is_the_default(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("", r"/store: expected a \.mar file, found a folder; name the file in it"),
+        ("", r"/store: expected a \.mar file, found a folder; name a file in it"),
         ("pipe", r"/pipe: expected a \.mar file, found no regular file"),
         (
             "model.pt",

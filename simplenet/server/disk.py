@@ -36,9 +36,9 @@ def in_words(error: OSError) -> str:
 
     Example:
         >>> in_words(OSError(errno.ENOSPC, "No space left on device", "net.mar"))
-        'net.mar: No space left on device; free some, and try again'
+        'net.mar: No space left on device; free some space, and try again'
     """
-    remedy = "; free some, and try again" if error.errno in _FULL[:-1] else ""
+    remedy = "; free some space, and try again" if error.errno in _FULL[:-1] else ""
     return f"{error.filename or 'file'}: {error.strerror or first_line(error)}{remedy}"
 
 

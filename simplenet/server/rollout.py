@@ -165,9 +165,11 @@ def _deployments_on(port: int, say: Say) -> Iterator[Deployments]:
         deployments.choose_home()
         home = deployments.home
         refusal = f"{home}: another deployment is under way; try again"
-        with exclusive(lock_file(home), refusal), _what_is_live(deployments):
-            finish_interrupted(deployments)
-            yield deployments
+        with exclusive(lock_file(home), refusal):
+            with _what_is_live(deployments):
+                finish_interrupted(deployments)
+            with _what_is_live(deployments):
+                yield deployments
 
 
 @contextmanager

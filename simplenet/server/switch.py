@@ -54,7 +54,7 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
         registered.set_default(server, model, version)
     except BaseException as error:
         _undo(deployments, journal)
-        if isinstance(error, ServerError) and journal.leaving:
+        if isinstance(error, SimpleNetError) and journal.leaving:
             raise ServerError(f"{error}; {model} {journal.leaving} is still live") from error
         raise
     start_up_s = max(server.start_up_s, time.monotonic() - begun)
@@ -67,6 +67,7 @@ def finish_interrupted(deployments: Deployments) -> None:
     journal = read_journal(deployments.server.run_dir)
     if journal is None:
         return
+    deployments.model = journal.model
     both = (journal.before, journal.after)
     deployments.remember(*(from_plain(each, deployments.home) for each in both if each is not None))
     default = registered.default_version(deployments.server, journal.model)

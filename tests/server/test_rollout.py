@@ -159,7 +159,7 @@ def test_a_disk_that_is_full_is_named_with_what_is_live(stand_in, second_version
         deploy(second_version, port=one.server.port)
     kept = rf"{one.run_dir}/models/deployed/simplenet-2\.0-\w+\.mar"
     assert re.fullmatch(
-        kept + ": File too large; free some, and try again; simplenet 1.0 is still live", str(refused.value)
+        kept + ": File too large; free some space, and try again; simplenet 1.0 is still live", str(refused.value)
     )
 
 

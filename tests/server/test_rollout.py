@@ -163,6 +163,14 @@ def test_a_disk_that_is_full_is_named_with_what_is_live(stand_in, second_version
     )
 
 
+def test_a_deployment_that_cannot_begin_leaves_no_copy(stand_in, second_version):
+    one = stand_in("simplenet")
+    (one.run_dir / "management.token").unlink()
+    with pytest.raises(ServerError, match=r"management\.token: expected the token"):
+        deploy(second_version, port=one.server.port)
+    assert list((one.run_dir / "models" / "deployed").glob("*.mar")) == []
+
+
 def test_what_is_live_is_told_of_a_disk_that_is_full_and_of_a_signal(server):
     lines: list[str] = []
     full = OSError(errno.ENOSPC, "No space left on device", "rollout.json")

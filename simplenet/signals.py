@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_interrupts: list[int] = []  # the signals that raised KeyboardInterrupt; a list, because a handler takes no lock
+
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
@@ -12,13 +14,28 @@ def signals_interrupt() -> Iterator[None]:
 
     By default, SIGTERM ends Python at once and leaves its temporary folders; in a container's first process it does
     nothing.
-    """
 
-    def interrupt(*_: object) -> None:
+    Code in C may clear the exception: torch does while it imports numpy. Whoever is about to do what cannot be taken
+    back calls `check_interrupted`.
+    """
+    _interrupts.clear()
+
+    def interrupt(number: int, _: object) -> None:
+        _interrupts.append(number)
         raise KeyboardInterrupt
 
     with _handling(interrupt):
         yield
+
+
+def check_interrupted() -> None:
+    """Raise the KeyboardInterrupt of a signal that came since `signals_interrupt` began and went on unnoticed.
+
+    Raises:
+        KeyboardInterrupt: one came.
+    """
+    if _interrupts:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def serve(port: int, folder: Path, models: int) -> None:
                 status = 200
             elif status == "hang":
                 never.wait()
-            self.answer(status, {})
+            self.answer(status, {} if status == 200 else {"message": "the server is stopping; try again"})
 
         def do_PUT(self) -> None:
             self.behaviour()

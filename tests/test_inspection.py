@@ -13,7 +13,7 @@ from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.verify import require_whole
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 from simplenet.errors import (
     ArchiveError,
     CheckpointError,

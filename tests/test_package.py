@@ -19,7 +19,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_command_line_starts_without_torch():
-    code = "import sys, simplenet.cli.app; sys.exit('torch' in sys.modules)"
+    code = "import sys, simplenet.cli.verbs; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

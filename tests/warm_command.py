@@ -27,13 +27,14 @@ IMPORTS = (
     *("torch", "torch._dynamo", "typer", "typer.rich_utils", "yaml"),
 )
 LARGEST_ORDER = 1 << 17
+FOLDER = os.environ.get("XDG_STATE_HOME")  # of the whole session; a test may set another for itself
 
 
 class WarmProcess:
     """The process that forks the commands; it ends with the one that started it."""
 
     def __init__(self) -> None:
-        self._address = Path(tempfile.mkdtemp(prefix="simplenet-", dir=os.environ.get("XDG_STATE_HOME"))) / "commands"
+        self._address = Path(tempfile.mkdtemp(prefix="simplenet-", dir=FOLDER)) / "commands"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(str(self._address))
             listener.listen()

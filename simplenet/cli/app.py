@@ -1,34 +1,26 @@
-"""The `simplenet` command: its verbs, and how it reports an error."""
+"""The `simplenet` command: how it reports an error or a signal.
+
+Its imports take some tenths of a second, in which a signal may come too, so they are inside `main`.
+"""
 
 import sys
 
-import typer
-
-from simplenet.cli.archives import archive
-from simplenet.cli.checkpoints import certify, diff, inspect, list_, repair
-from simplenet.cli.rollout import deploy, rollback, versions
-from simplenet.cli.serving import predict, serve, status, stop
-from simplenet.cli.training import train
-from simplenet.errors import SimpleNetError
-from simplenet.settings import help_text
-from simplenet.text import visible
-
-app = typer.Typer(
-    help="From a PyTorch checkpoint to a production prediction server.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-VERBS = (
-    train, archive, serve, stop, status, deploy, rollback, versions, predict, inspect, diff, certify, repair
-)  # fmt: skip
-for verb in VERBS:
-    app.command(epilog=help_text() if verb is serve else None)(verb)
-app.command(name="list")(list_)
-
 
 def main() -> None:
-    """Run the command; an error is one line and exit code 1."""
+    """Run the command; an error is one line and exit code 1, a signal that no verb expects only exit code 130."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run() -> None:
+    import typer
+
+    from simplenet.cli.verbs import app
+    from simplenet.errors import SimpleNetError
+    from simplenet.text import visible
+
     try:
         app()
     except SimpleNetError as error:

@@ -36,7 +36,7 @@ from simplenet.settings import (
     RECOVERY_TIMEOUT_S,
     check_settings,
 )
-from simplenet.signals import signals_interrupt
+from simplenet.signals import check_interrupted, signals_interrupt
 from simplenet.text import visible
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def serve(
                     running, samples = stack.enter_context(starting)
                 typer.echo(running.memory)
                 watched = with_samples(running, samples)
+                check_interrupted()
                 if not detach:
                     _stay(watched, samples)
                 spawn(watched)
@@ -138,7 +139,7 @@ def stop(
     if cut_off is None:
         typer.echo(f"the server on port {port} had died; removed what it left")
     else:
-        typer.echo(f"stopped the server on port {port}" + _cut_off(cut_off))
+        typer.echo(f"stopped the server on port {port}{cut_off}")
 
 
 def status(
@@ -146,7 +147,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """List the servers that were started and not stopped, also those that died; exit code 1 if none of them runs."""
-    from simplenet.server.status import status_of_all, status_of_port
+    from simplenet.server.status import how_to_watch, status_of_all, status_of_port
 
     found, errors = status_of_all() if port is None else (status_of_port(port), [])
     for error in errors:
@@ -155,6 +156,9 @@ def status(
         typer.echo(tables.as_json(found))
     elif found:
         console.print(tables.of_servers(found))
+        for one in found:
+            if one.running and not one.watched:
+                typer.echo(how_to_watch(one), err=True)
     elif not errors:
         raise ServerError("no server that was started here runs on any port; start one: simplenet serve")
     if not any(each.running for each in found):
@@ -190,17 +194,13 @@ def _stay(server: "Server", samples: dict[str, tuple[str, Path]]) -> None:
         Supervisor(server, _say).run()
     except KeyboardInterrupt:
         typer.echo("stopping: finishing what was accepted (once more to stop at once)")
-        typer.echo("stopped" + _cut_off(drain(server, server.drain_timeout_s)))
+        typer.echo(f"stopped{drain(server, server.drain_timeout_s)}")
     raise typer.Exit
 
 
 def _say(line: str) -> None:
     with suppress(OSError):  # nobody reads it any more, or the disk is full: no reason to stop
         typer.echo(line, err=True)
-
-
-def _cut_off(requests: int) -> str:
-    return f"; {requests} request{'s' if requests > 1 else ''} cut off" if requests else ""
 
 
 def _say_refused(error: SimpleNetError) -> None:

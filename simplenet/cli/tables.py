@@ -57,10 +57,26 @@ def of_servers(servers: Sequence["Status"]) -> Table:
     for one in servers:
         models = ", ".join(f"{name} {version}" for name, version in one.models.items())
         workers = f"{one.workers} of {one.expected_workers}"
-        state = ("running" if one.watched else "running, not watched") if one.running else "dead"
-        cells = str(one.port), state, str(one.pid), models, workers, one.since.replace("T", " "), one.url, one.logs
+        cells = (
+            str(one.port),
+            _state_of(one),
+            str(one.pid),
+            models,
+            workers,
+            one.since.replace("T", " "),
+            one.url,
+            one.logs,
+        )
         table.add_row(*map(escape, cells))
     return table
+
+
+def _state_of(server: "Status") -> str:
+    if not server.running:
+        return "dead"
+    if server.stopping:
+        return "stopping"
+    return "running" if server.watched else "running, not watched"
 
 
 def of_versions(versions: Sequence["Version"], folder: str) -> Table:

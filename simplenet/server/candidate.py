@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from simplenet.archive import Archive
 from simplenet.archive.profile import with_profile
 from simplenet.manifest import read_manifest
+from simplenet.server.disk import naming
 from simplenet.server.gpus import count_gpus, workers_of
 from simplenet.server.history import Release
 from simplenet.server.model_config import response_timeout_of, whole_number
@@ -47,7 +48,8 @@ def candidate_of(server: Server, profile: str | None, archive: Archive, release:
     path = release.path
     if profile is not None:
         path = server.run_dir / "models" / path.name
-        with_profile(release.path, profile, path)
+        with naming(path):
+            with_profile(release.path, profile, path)
     settings = read_manifest(path).settings
     chosen = server.model_workers.get(archive.model_name)
     return Candidate(

@@ -26,12 +26,14 @@ class Deployments:
 
     def __init__(self, server: Server, say: Say) -> None:
         self.server, self.say = server, say
+        self.model = ""  # the one that is being deployed
         self.origin = read_origin(server.run_dir)
         self.home = server.run_dir / "models"  # forgotten when the server stops
         self.histories = read_state(self.home)
         self._store = Path(self.origin.model_store) if self.origin.model_store else None
         if self._store is not None and not (self.home / STATE).exists():
             self.histories = read_state(self._store)
+        self._named: set[Path] = set()  # the archives that histories named while this is in use
 
     def choose_home(self) -> None:
         """Keep what is deployed in the model store if it can be written to, so that a restart serves it."""
@@ -74,13 +76,19 @@ class Deployments:
 
     def write(self, histories: dict[str, History]) -> None:
         """Replace the histories, here and in the state file."""
+        self.remember(*self.histories.values())
         if histories != self.histories:
             write_state(self.home, histories)
         self.histories = histories
 
+    def remember(self, *histories: History) -> None:
+        """Note the archives of histories that come or go: `prune` deletes those that are left over."""
+        self._named |= {release.path for history in histories for release in history.releases()}
+
     def prune(self) -> None:
-        """Delete the archives to which nothing can return any more."""
-        prune(self.home, self.histories, {Path(path) for path in self.origin.archives.values()})
+        """Delete the archives to which nothing can return any more, of those that a history named."""
+        kept = {release.path for history in self.histories.values() for release in history.releases()}
+        prune(self.home, self._named, kept | {Path(path) for path in self.origin.archives.values()})
 
     def _first_release(self, model: str, version: str, look_only: bool) -> Release | None:
         """The archive that the server started with, unless it was replaced since."""

@@ -7,15 +7,39 @@ import errno
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from simplenet.errors import ServerError
+from simplenet.text import first_line
 
 MB = 1_000_000
 LOGS_BYTES = 50 * MB  # one log before it is rotated
 _PROBE_BYTES = 1 << 16
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the last is no want of space
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """An OSError of the body that names no file gets this one: the system names none when a write fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(file)
+        raise
+
+
+def in_words(error: OSError) -> str:
+    """The error's file, what is wrong, and what to do about a full disk.
+
+    Example:
+        >>> in_words(OSError(errno.ENOSPC, "No space left on device", "net.mar"))
+        'net.mar: No space left on device; free some space, and try again'
+    """
+    remedy = "; free some space, and try again" if error.errno in _FULL[:-1] else ""
+    return f"{error.filename or 'file'}: {error.strerror or first_line(error)}{remedy}"
 
 
 def needed_bytes(archives: Iterable[Path]) -> int:

@@ -5,6 +5,7 @@ first refuses every new request with 503 and Retry-After, and counts those that 
 """
 
 import time
+from dataclasses import dataclass
 
 from simplenet.errors import ServerError
 from simplenet.server.frontend import is_own
@@ -15,11 +16,32 @@ from simplenet.server.run_dir import begin_stopping
 
 _RESPONSE_TIMEOUT_S = 5.0  # a busy frontend may take long to respond
 _LEAST_TIMEOUT_S = 0.2
+_AT_ONCE_S = 1.0  # where somebody wants the server to end at once
+_NOT_ASKED = "the frontend was not asked"
 _QUIET_S = 0.2  # a request that was read from its socket just before is counted by then
 
 
-def drain(server: Server, timeout_s: float) -> int:
-    """Refuse new requests and wait until those in flight are answered.
+@dataclass(frozen=True)
+class CutOff:
+    """The requests that stopping cuts off.
+
+    Example:
+        >>> f"stopped{CutOff()}", f"stopped{CutOff(2)}"
+        ('stopped', 'stopped; 2 requests cut off')
+    """
+
+    requests: int = 0
+    unknown: str = ""  # why it is not known how many
+
+    def __str__(self) -> str:
+        """The end of the line that says that the server is stopped."""
+        if self.unknown:
+            return f"; it is not known how many requests were cut off: {self.unknown}"
+        return f"; {self.requests} request{'s' * (self.requests > 1)} cut off" if self.requests else ""
+
+
+def drain(server: Server, timeout_s: float) -> CutOff:
+    """Refuse new requests and wait until those in flight are answered; a KeyboardInterrupt ends the wait.
 
     A server whose frontend is stock cannot be drained: it is left as it is.
 
@@ -28,19 +50,21 @@ def drain(server: Server, timeout_s: float) -> int:
         timeout_s: seconds to wait; 0 does not even refuse new requests.
 
     Returns:
-        How many requests were still in flight at the end, as far as the frontend responded.
+        What was still in flight at the end, as far as the frontend responded.
 
     Example:
         >>> drain(find(8080), timeout_s=30)  # doctest: +SKIP
-        0
+        CutOff(requests=0, unknown='')
     """
-    if timeout_s <= 0 or not is_own(server.run_dir):
-        return 0
+    if not is_own(server.run_dir):
+        return CutOff(unknown="TorchServe's own frontend does not count them")
+    if timeout_s <= 0:
+        return _in_flight(server, _AT_ONCE_S)
     begin_stopping(server.run_dir, timeout_s)
     deadline = time.monotonic() + timeout_s
-    refuses, last = False, 0
+    refuses, last = False, CutOff(unknown=_NOT_ASKED)
 
-    def in_flight() -> int | None:
+    def count() -> int | None:
         nonlocal refuses, last
         if server.process() is None:
             return 0
@@ -49,13 +73,29 @@ def drain(server: Server, timeout_s: float) -> int:
             if not refuses:
                 request(server, "PUT", "/drain", timeout_s=left_s)
                 refuses = True
-            last = in_flight_of(server, left_s)
-        except ServerError:
+            last = CutOff(in_flight_of(server, left_s))
+        except ServerError as error:
+            last = _unknown(error) if last.unknown else last
             return None
-        return last
+        return last.requests
 
-    quiet(in_flight, timeout_s, _QUIET_S)
-    return last if server.process() is not None else 0
+    try:
+        quiet(count, timeout_s, _QUIET_S)
+    except KeyboardInterrupt:
+        if last.unknown == _NOT_ASKED:
+            last = _in_flight(server, _AT_ONCE_S)
+    return last if server.process() is not None else CutOff()
+
+
+def _in_flight(server: Server, timeout_s: float) -> CutOff:
+    try:
+        return CutOff(in_flight_of(server, timeout_s))
+    except ServerError as error:
+        return _unknown(error)
+
+
+def _unknown(error: ServerError) -> CutOff:
+    return CutOff(unknown=str(error).partition("; ")[0])  # its remedies are of no use to a server that ends
 
 
 def in_flight_of(server: Server, timeout_s: float = _RESPONSE_TIMEOUT_S) -> int:

@@ -6,7 +6,7 @@ in the run directory, and a new start forgets them.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import orjson
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
+from simplenet.server.disk import naming
+from simplenet.server.json_fields import from_json
 
 STATE = "deployed.json"
+KEPT = "deployed"  # the folder of the archives that it names
 PREVIOUS_KEPT = 3  # archives of each model to which `rollback` can return
 
 
@@ -91,17 +94,24 @@ def read_state(home: Path) -> dict[str, History]:
         return {name: from_plain(values, home) for name, values in models.items()}
     except FileNotFoundError:
         return {}
-    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ServerError(
             f"{file}: expected what simplenet deploy writes, found something else ({type(error).__name__}: {error}); "
-            f"delete it, and the archives in {home} are served"
+            f"delete it, and the archives in {home} are served; those that were deployed stay in {home / KEPT}: "
+            f"simplenet deploy ARCHIVE makes one live again{_newest(home)}"
         ) from error
+
+
+def _newest(home: Path) -> str:
+    """The archive that was deployed last, in a message."""
+    archives = sorted((home / KEPT).glob("*.mar"), key=lambda file: file.stat().st_mtime)
+    return f", the newest is {archives[-1]}" if archives else ""
 
 
 def write_state(home: Path, histories: Mapping[str, History]) -> None:
     """Write the history of each model, whole or not at all."""
     models = {name: to_plain(history, home) for name, history in histories.items()}
-    with atomic_write(home / STATE) as file:
+    with naming(home / STATE), atomic_write(home / STATE) as file:
         file.write(orjson.dumps({"models": models}, option=orjson.OPT_INDENT_2))
 
 
@@ -115,12 +125,19 @@ def to_plain(history: History, home: Path) -> dict[str, Any]:
 
 
 def from_plain(values: Mapping[str, Any], home: Path) -> History:
-    """What `to_plain` was given."""
-    previous = tuple(_release(each, home) for each in values["previous"])
+    """What `to_plain` was given.
+
+    Raises:
+        ValueError, TypeError, KeyError or AttributeError: it is something else.
+    """
     withdrawn = values.get("withdrawn")
-    return History(_release(values["live"], home), previous, _release(withdrawn, home) if withdrawn else None)
+    releases = {
+        "live": _with_path(values["live"], home),
+        "previous": [_with_path(each, home) for each in values["previous"]],
+        "withdrawn": _with_path(withdrawn, home) if withdrawn else None,
+    }
+    return from_json(History, releases)
 
 
-def _release(values: Mapping[str, Any], home: Path) -> Release:
-    known = {each.name for each in fields(Release)}
-    return Release(path=home / values["file"], **{name: value for name, value in values.items() if name in known})
+def _with_path(release: Mapping[str, Any], home: Path) -> dict[str, Any]:
+    return {**release, "path": str(home / release["file"])}

@@ -1,5 +1,6 @@
 """What a deployment is about to change, so that the next one can finish or undo it if this one is killed."""
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,11 @@ from typing import Any
 import orjson
 
 from simplenet.atomic import atomic_write
+from simplenet.errors import ServerError
+from simplenet.server.disk import naming
+from simplenet.server.history import from_plain
+from simplenet.server.json_fields import from_json
+from simplenet.text import first_line
 
 _FILE = "rollout.json"  # in the run directory; a new start of the server removes it, with what was half done
 
@@ -26,7 +32,7 @@ class Journal:
 
     def write(self, run_dir: Path) -> "Journal":
         """Write it into the run directory."""
-        with atomic_write(run_dir / _FILE) as file:
+        with naming(run_dir / _FILE), atomic_write(run_dir / _FILE) as file:
             file.write(orjson.dumps(asdict(self)))
         return self
 
@@ -36,9 +42,25 @@ class Journal:
 
 
 def read_journal(run_dir: Path) -> Journal | None:
-    """The deployment that was interrupted in this run directory, if one was."""
+    """The deployment that was interrupted in this run directory, if one was.
+
+    Raises:
+        ServerError: its file is not what `Journal.write` writes.
+    """
     file = run_dir / _FILE
-    return Journal(**orjson.loads(file.read_bytes())) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        journal = from_json(Journal, orjson.loads(file.read_bytes()))
+        for history in (journal.before, journal.after):
+            if history is not None:
+                from_plain(history, run_dir)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ServerError(
+            f"{file}: expected a deployment that was interrupted, found {first_line(error)}; to go on from what is "
+            f"live: rm {shlex.quote(str(file))}, and try again"
+        ) from error
+    return journal
 
 
 def remove_journal(run_dir: Path) -> None:

@@ -1,24 +1,27 @@
 """The folder `deployed`, beside the state file: a copy of each archive that is live or that `rollback` can return to.
 
 The archives that the user put into the model store are never changed, and those here stay when the user's are replaced.
+A copy is deleted once a history that named it does not any more. One that no history names stays: the state file may be
+missing, and the copy the only one. What servers started with is kept apart, in `deployed/started`, by links.
 """
 
 import hashlib
 import os
 import shutil
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 import orjson
 
 from simplenet.atomic import atomic_write
-from simplenet.errors import ServerError
-from simplenet.manifest import MANIFEST, Manifest
-from simplenet.server.history import History
+from simplenet.errors import ServerError, SimpleNetError
+from simplenet.manifest import MANIFEST, Manifest, read_manifest
+from simplenet.server.disk import naming
+from simplenet.server.history import KEPT, STATE
 
-_FOLDER = "deployed"
+_STARTED = "started"  # in the folder of the copies
 _DIGITS = 12  # of a hash, in the name of a file
 
 
@@ -40,10 +43,10 @@ def contents_hash(archive: Path) -> str:
 def is_writable(home: Path) -> bool:
     """Whether releases can be kept there."""
     try:
-        (home / _FOLDER).mkdir(exist_ok=True)
-        with atomic_write(home / _FOLDER / ".probe"):
+        (home / KEPT).mkdir(exist_ok=True)
+        with atomic_write(home / KEPT / ".probe"):
             pass
-        (home / _FOLDER / ".probe").unlink(missing_ok=True)
+        (home / KEPT / ".probe").unlink(missing_ok=True)
     except OSError:
         return False
     return True
@@ -67,7 +70,7 @@ def keep_copy(home: Path, archive: Manifest, contents: str) -> Path:
     """
     target = _kept_path(home, archive, contents)
     if not (_holds(target, contents) and target.stat().st_nlink == 1):
-        with archive.path.open("rb") as source, atomic_write(target) as file:
+        with archive.path.open("rb") as source, naming(target), atomic_write(target) as file:
             shutil.copyfileobj(source, file, 2**20)
         if not _holds(target, contents):
             target.unlink()
@@ -80,32 +83,60 @@ def keep_link(home: Path, archive: Manifest, contents: str) -> Path:
 
     If the user's file is written into, so is this one, which the contents hash tells.
     """
-    target = _kept_path(home, archive, contents)
-    return target if target.exists() or _linked(archive.path, target) else archive.path
+    copy = _kept_path(home, archive, contents)
+    link = copy.parent / _STARTED / copy.name
+    if copy.exists():
+        return copy
+    return link if link.exists() or _linked(archive.path, link) else archive.path
 
 
-def prune(home: Path, histories: Mapping[str, History], also: Collection[Path] = ()) -> None:
-    """Delete the archives in the folder `deployed` that neither the histories nor `also` name."""
-    named = {release.path for history in histories.values() for release in history.releases()} | set(also)
-    for file in (home / _FOLDER).glob("*.mar"):
+def prune(home: Path, dropped: Collection[Path], named: Collection[Path]) -> None:
+    """Delete copies to which nothing can return any more.
+
+    Args:
+        home: the folder that holds `deployed.json`.
+        dropped: archives that a history named; only those in the folder `deployed` are deleted.
+        named: those to be kept all the same.
+    """
+    for file in (home / KEPT).glob("*.mar"):
+        if file in dropped and file not in named:
+            with suppress(OSError):
+                file.unlink()
+
+
+def prune_links(home: Path, named: Collection[Path]) -> None:
+    """Delete the links to what servers started with, but for those named."""
+    for file in (home / KEPT / _STARTED).glob("*.mar"):
         if file not in named:
             with suppress(OSError):
                 file.unlink()
 
 
+def forgotten(home: Path) -> dict[str, Path]:
+    """The newest copy of each model, by its name, where the state file that named the copies is missing."""
+    if (home / STATE).exists():
+        return {}
+    newest: dict[str, Path] = {}
+    for file in sorted((home / KEPT).glob("*.mar"), key=lambda file: file.stat().st_mtime):
+        with suppress(SimpleNetError):
+            newest[read_manifest(file).model_name] = file
+    return newest
+
+
 def lock_file(home: Path) -> Path:
     """The file to lock with `exclusive` before the folder `deployed` is changed."""
-    (home / _FOLDER).mkdir(exist_ok=True)
-    return home / _FOLDER / ".lock"
+    (home / KEPT).mkdir(parents=True, exist_ok=True)
+    return home / KEPT / ".lock"
 
 
 def _kept_path(home: Path, archive: Manifest, contents: str) -> Path:
     """Where `keep_copy` puts an archive."""
-    return home / _FOLDER / f"{archive.model_name}-{archive.version}-{contents[:_DIGITS]}.mar"
+    return home / KEPT / f"{archive.model_name}-{archive.version}-{contents[:_DIGITS]}.mar"
 
 
 def _linked(source: Path, target: Path) -> bool:
     try:
+        target.parent.mkdir(exist_ok=True)
         os.link(source.resolve(), target)
     except OSError:
         return False

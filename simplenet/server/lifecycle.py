@@ -17,7 +17,7 @@ import psutil
 from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
 from simplenet.server import processes, torchserve
-from simplenet.server.drain import drain
+from simplenet.server.drain import CutOff, drain
 from simplenet.server.frontend import is_own
 from simplenet.server.gpus import count_gpus, workers_of
 from simplenet.server.management import new_token
@@ -34,7 +34,7 @@ from simplenet.settings import (
     MAX_QUEUE_WAIT_S,
     RECOVERY_TIMEOUT_S,
 )
-from simplenet.signals import signals_deferred, signals_ignored
+from simplenet.signals import check_interrupted, signals_deferred, signals_ignored
 
 STOP_TIMEOUT_S = 8.0  # then it is killed: nothing is in flight any more
 SUPERVISOR = "simplenet.server.supervisor"  # the module that watches a detached server
@@ -146,6 +146,7 @@ def _spawned(command: Sequence[str], run_dir: Path, environment: Mapping[str, st
 def started(archives: Mapping[str, Path], **options: Any) -> Iterator[Server]:
     """`start` a server, and stop it if the body raises (within `signals_interrupt`, also on a signal)."""
     server: Server | None = None
+    check_interrupted()
     try:
         with signals_deferred():  # until `start` returns, the process could not be stopped
             server = start(archives, **options)
@@ -157,7 +158,7 @@ def started(archives: Mapping[str, Path], **options: Any) -> Iterator[Server]:
         raise
 
 
-def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
+def stop(port: int, drain_timeout_s: float | None = None) -> CutOff | None:
     """Stop the server on `port`: finish what it has accepted, refuse what comes, end it.
 
     Args:
@@ -165,7 +166,7 @@ def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
         drain_timeout_s: seconds to wait for the requests in flight; by default what `start` was told.
 
     Returns:
-        How many requests were cut off; None if the server had died, and only its files were removed.
+        What was cut off; None if the server had died, and only its files were removed.
 
     Raises:
         ServerError: there is none, or one is starting.
@@ -179,16 +180,13 @@ def stop(port: int, drain_timeout_s: float | None = None) -> int | None:
     return None
 
 
-def stop_running(server: Server, drain_timeout_s: float) -> int:
+def stop_running(server: Server, drain_timeout_s: float) -> CutOff:
     """Drain a running server and end it; return once its port can have another.
 
     Returns:
-        How many requests were cut off.
+        What was cut off.
     """
-    try:
-        cut_off = drain(server, drain_timeout_s)
-    except KeyboardInterrupt:  # a second signal: at once
-        cut_off = 0
+    cut_off = drain(server, drain_timeout_s)
     end_processes(server)
     _tidy_when_free(server, STOP_TIMEOUT_S)
     _wait_for_supervisor(server, STOP_TIMEOUT_S)

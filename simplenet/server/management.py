@@ -7,12 +7,17 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from simplenet.errors import ServerError
+from simplenet.server.disk import naming
 from simplenet.server.loopback import loopback_session
 from simplenet.server.record import Server
 from simplenet.server.run_dir import TOKEN
+from simplenet.text import first_line
 
 TIMEOUT_S = 10.0
+_WATCHED = "a server that is watched recovers or ends"
 
 
 def new_token(run_dir: Path) -> Path:
@@ -33,7 +38,8 @@ def write_token(run_dir: Path, token: str) -> Path:
     file, hidden = run_dir / TOKEN, run_dir / f".{TOKEN}"
     hidden.unlink(missing_ok=True)
     hidden.touch(mode=0o600)
-    hidden.write_text(token)
+    with naming(file):
+        hidden.write_text(token)
     return hidden.replace(file)
 
 
@@ -51,18 +57,37 @@ def request(server: Server, method: str, path: str, timeout_s: float = TIMEOUT_S
         The parsed JSON of the response.
 
     Raises:
-        ServerError: no response, or another status than 2xx; the message is the server's.
+        ServerError: no token, no response, or another status than 2xx; the message is the server's.
     """
+    headers = {"Authorization": f"Bearer {_token(server)}"}
     try:
-        headers = {"Authorization": f"Bearer {(server.run_dir / TOKEN).read_text()}"}
         with loopback_session() as session:
             response = session.request(
                 method, server.management_url + path, params=query, headers=headers, timeout=timeout_s
             )
             body = response.json()
+    except requests.Timeout as error:
+        raise ServerError(
+            f"{server.management_url}: the frontend did not respond within {timeout_s:g} s; {_WATCHED}: see "
+            f"{server.logs}"
+        ) from error
     except (OSError, ValueError) as error:  # those of requests are OSErrors
-        raise ServerError(f"{server.management_url}: no response: {type(error).__name__}; is it running?") from error
+        raise ServerError(
+            f"{server.management_url}: no response: {type(error).__name__}; is it running? see simplenet status"
+        ) from error
     if not response.ok:
         message = body.get("message") if isinstance(body, dict) else None
         raise ServerError(f"{method} {path}: {response.status_code}: {message or body}")
     return body
+
+
+def _token(server: Server) -> str:
+    file = server.run_dir / TOKEN
+    try:
+        return file.read_text()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise ServerError(
+            f"{file}: expected the token of the management port, found {reason}; a server that is watched writes it "
+            f"again within seconds; if not, simplenet stop --port {server.port}, then simplenet serve"
+        ) from error

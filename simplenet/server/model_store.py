@@ -15,13 +15,15 @@ import orjson
 from simplenet.archive import Archive, create_archive, read_archive
 from simplenet.archive.profile import DEFAULT_PROFILE, with_profile
 from simplenet.errors import ArchiveError, ServerError, SimpleNetError
-from simplenet.manifest import read_manifest
+from simplenet.manifest import is_archive, read_manifest
 from simplenet.media_types import JSON, PNG
 from simplenet.paths import MODEL_STORE, PathLike, resource
-from simplenet.server.history import STATE, read_state
-from simplenet.server.kept_archives import contents_hash
+from simplenet.server.disk import naming
+from simplenet.server.history import KEPT, STATE, read_state
+from simplenet.server.kept_archives import contents_hash, forgotten
 from simplenet.server.origin import note_origin
 from simplenet.settings import DEFAULT_MODEL_NAME
+from simplenet.signals import check_interrupted
 from simplenet.storage import download, is_remote, list_objects, local_copy
 
 logger = logging.getLogger(__name__)
@@ -62,7 +64,8 @@ def collect_archives(
             chosen = profile or DEFAULT_PROFILE
             return {DEFAULT_MODEL_NAME: create_archive(file, export_path=models, profile=chosen, **packing)}
     files, home = _archives_in(model_store, models), None if is_remote(model_store) else Path(model_store)
-    names, files = _live_archives(home, files, packing.get("say", logger.warning)) if home else ({}, files)
+    say = packing.get("say", logger.warning)
+    names, files = _live_archives(home, files, say) if home else ({}, files)
     refused: list[SimpleNetError] = []
     for file in files:
         try:
@@ -75,13 +78,28 @@ def collect_archives(
         names[name] = file
     leave_out(refused, left=len(names), refuse=refuse)
     if not names:
-        raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive")
+        copies = f", or copy one from {home / KEPT} to {home}" if home and forgotten(home) else ""
+        raise ServerError(f"{model_store}: expected .mar files, found none; make one with simplenet archive{copies}")
+    if home is not None:
+        _say_forgotten(home, names, say)
     note_origin(run_dir, home, profile, names)
     if profile is not None:
         for name, file in names.items():
-            with_profile(file, profile, models / file.name)
+            with naming(models / file.name):
+                with_profile(file, profile, models / file.name)
             names[name] = models / file.name
     return names
+
+
+def _say_forgotten(home: Path, names: Mapping[str, Path], say: Callable[[str], None]) -> None:
+    """Say how to make live again what was deployed, where the state file that says so is missing."""
+    for name, file in forgotten(home).items():
+        if name not in names or contents_hash(file) != contents_hash(names[name]):
+            say(
+                f"{home / STATE} is missing, so what was deployed is not served; it stays in {home / KEPT}; when the "
+                f"server runs, make {name} {read_manifest(file).version} live with "
+                f"simplenet deploy {shlex.quote(str(file))}"
+            )
 
 
 def leave_out(refused: Sequence[SimpleNetError], left: int, refuse: Refuse | None) -> None:
@@ -167,12 +185,34 @@ def verified_archive(file: PathLike) -> Archive:
     Raises:
         SimpleNetError: it is refused.
     """
-    from simplenet.checkpoint.verify import require_whole, verify
+    _refuse_other_files(Path(file))
+    try:
+        from simplenet.checkpoint.verify import require_whole, verify
 
-    archive = read_archive(file)
-    verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
-    require_whole(str(archive.path), verified.findings)
+        archive = read_archive(file)
+        verified = verify(archive.checkpoint, str(archive.path), archive.model_file)
+        require_whole(str(archive.path), verified.findings)
+    finally:
+        check_interrupted()  # the import of torch may have cleared it, and left numpy in part
     return archive
+
+
+def _refuse_other_files(file: Path) -> None:
+    """Refuse what is no archive, with what it is.
+
+    Raises:
+        ArchiveError: it is none.
+    """
+    if not file.exists() or is_archive(file):
+        return
+    if file.is_dir():
+        raise ArchiveError(f"{file}: expected a .mar file, found a folder; name a file in it")
+    if not file.is_file():
+        raise ArchiveError(f"{file}: expected a .mar file, found no regular file; make one with simplenet archive")
+    raise ArchiveError(
+        f"{file}: expected a .mar file, found another kind; if it is a checkpoint, pack it first: "
+        f"simplenet archive {shlex.quote(str(file))} --version VERSION"
+    )
 
 
 def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
@@ -190,7 +230,8 @@ def sample_request(archive: Archive, folder: Path) -> tuple[str, Path]:
     if ModelSpec(row.shape[1], (), shape).side == SAMPLE_SIDE:
         return PNG, resource(SAMPLE_DIGIT)
     file = folder / f"{archive.path.stem}-sample.json"  # never server.json, whatever the archive is called
-    file.write_bytes(orjson.dumps({"instances": row.tolist()}))
+    with naming(file):
+        file.write_bytes(orjson.dumps({"instances": row.tolist()}))
     return JSON, file
 
 

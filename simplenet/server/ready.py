@@ -17,6 +17,7 @@ from simplenet.server.loopback import loopback_session
 from simplenet.server.processes import is_in_group
 from simplenet.server.record import Server
 from simplenet.server.root_cause import load_failed, names_cause, root_cause
+from simplenet.signals import check_interrupted
 from simplenet.worker.state import WorkerState, read_all
 
 READY_TIMEOUT_S = 120.0  # until the first worker is ready, and from each to the next
@@ -41,6 +42,7 @@ def wait_until_ready(server: Server, timeout_s: float = READY_TIMEOUT_S) -> None
     deadline, ready, next_probe = time.monotonic() + timeout_s, 0, 0.0
     with loopback_session() as session:
         while not _is_ready(server, session):
+            check_interrupted()
             if (now_ready := len(living_workers(server))) > ready:
                 deadline, ready = time.monotonic() + timeout_s, now_ready
             if time.monotonic() >= next_probe:

@@ -3,20 +3,25 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
 
 from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError
+from simplenet.server.disk import naming
+from simplenet.server.json_fields import from_json
 from simplenet.server.processes import find_process, identity, own_command_lines
 from simplenet.server.run_dir import ENDED, RECORD, STATES, STOPPING, is_owned, run_roots
 from simplenet.settings import DEFAULT_RESPONSE_TIMEOUT_S, DRAIN_TIMEOUT_S, MAX_QUEUE_WAIT_S, RECOVERY_TIMEOUT_S
-from simplenet.text import first_line
+from simplenet.text import first_line, quoted
 
 _FRONTEND = "org.pytorch.serve.ModelServer"  # the class that Java runs
+_PIDS = 2**31
+_YEAR_10000 = 253402300800.0  # in seconds of the wall clock: the first that a date cannot be made of
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Server:
 
 def write_record(server: Server) -> None:
     """Write the record into the server's run directory."""
-    with atomic_write(server.run_dir / RECORD) as file:
+    with naming(server.run_dir / RECORD), atomic_write(server.run_dir / RECORD) as file:
         file.write(orjson.dumps(asdict(server), default=str))
 
 
@@ -146,7 +151,9 @@ def _found(port: int, read: Callable[[Path], Server]) -> Server:
         # Started while XDG_STATE_HOME, HOME or TMPDIR had another value.
         found += [read(folder) for folder in _run_dirs_in_use() if folder.name == str(port)]
     if not found:
-        raise ServerError(f"no server that was started here runs on port {port}{_why_it_ended(port)}")
+        raise ServerError(
+            f"no server that was started here runs on port {port} (simplenet status lists all){_why_it_ended(port)}"
+        )
     return next((server for server in found if server.process()), found[0])
 
 
@@ -169,23 +176,34 @@ def read_record(folder: Path) -> Server:
     Raises:
         ServerError: there is none, or it cannot be read.
     """
-    known = {each.name for each in fields(Server)}
     try:
-        record = orjson.loads((folder / RECORD).read_bytes())
-        values = {name: value for name, value in record.items() if name in known}
-        lists = {name: tuple(values[name]) for name in ("models", "silent_models") if name in values}
-        samples = {model: (kind, file) for model, (kind, file) in values.get("samples", {}).items()}
-        server = Server(**{**values, **lists, "samples": samples, "run_dir": Path(values["run_dir"])})
-        if not (isinstance(server.pid, int) and server.pid > 0 and isinstance(server.started, (int, float))):
-            raise ValueError(f"pid {server.pid!r}, started {server.started!r}")
-        if server.run_dir.resolve() != folder.resolve():  # another folder's, whose processes `stop` would end
-            raise ValueError(f"run_dir {str(server.run_dir)!r}")
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        values = orjson.loads((folder / RECORD).read_bytes())
+        server = from_json(Server, values)
+        _require_possible(server, values, folder)
+    except (OSError, ValueError) as error:
         raise ServerError(
-            f"{folder / RECORD}: expected the record of a server, found {first_line(error)}; "
-            f"end and remove what is there: simplenet stop --port {folder.name}"
+            f"{folder / RECORD}: expected the record of a server, found {first_line(error)}; if that stays so for "
+            f"some seconds, end and remove what is there: simplenet stop --port {folder.name}"
         ) from error
     return server
+
+
+def _require_possible(server: Server, values: dict[str, Any], folder: Path) -> None:
+    """Check what the types of the fields do not say.
+
+    Raises:
+        ValueError: it is no record of a server in this folder.
+    """
+    if not 0 < server.pid < _PIDS:
+        raise ValueError(f"pid {server.pid}")
+    if not 0 <= server.started < _YEAR_10000:
+        raise ValueError(f"started {server.started}")
+    if str(server.port) != folder.name:
+        raise ValueError(f"port {server.port}")
+    if server.run_dir.resolve() != folder.resolve():  # another folder's, whose processes `stop` would end
+        raise ValueError(f"run_dir {str(server.run_dir)!r}")
+    if "versions" in values and (missing := set(server.models) - set(server.versions)):
+        raise ValueError(f"versions without {quoted(sorted(missing))}")
 
 
 def is_record_of(server: Server) -> bool:

@@ -16,6 +16,7 @@ from simplenet.errors import ServerError
 from simplenet.paths import PathLike
 from simplenet.server import registered
 from simplenet.server.deployments import Deployments, Say, release_of
+from simplenet.server.disk import in_words
 from simplenet.server.file_lock import exclusive
 from simplenet.server.frontend import is_own
 from simplenet.server.history import History, Release
@@ -51,6 +52,7 @@ def deploy(archive: PathLike, *, port: int = DEFAULT_PORT, keep: bool = False, s
     with _deployments_on(port, say) as deployments:
         verified, contents = verified_archive(archive), contents_hash(Path(archive))
         model, version = verified.model_name, verified.version
+        deployments.model = model
         before = deployments.history_of(model)
         deployments.refuse_changed(verified, contents, before)
         if before is not None and before.live.version == version:
@@ -82,6 +84,7 @@ def rollback(model: str | None = None, *, port: int = DEFAULT_PORT, say: Say = l
     with _deployments_on(port, say) as deployments:
         model = _only_model(deployments.server) if model is None else model
         _require_served(deployments.server, model)
+        deployments.model = model
         before = deployments.history_of(model)
         if before is None or not before.previous:
             raise ServerError(
@@ -161,9 +164,37 @@ def _deployments_on(port: int, say: Say) -> Iterator[Deployments]:
         deployments = Deployments(find(port), say)
         deployments.choose_home()
         home = deployments.home
-        with exclusive(lock_file(home), f"{home}: another deployment is under way; try again"):
-            finish_interrupted(deployments)
-            yield deployments
+        refusal = f"{home}: another deployment is under way; try again"
+        with exclusive(lock_file(home), refusal):
+            with _what_is_live(deployments):
+                finish_interrupted(deployments)
+            with _what_is_live(deployments):
+                yield deployments
+
+
+@contextmanager
+def _what_is_live(deployments: Deployments) -> Iterator[None]:
+    """A signal, or an error of the disk, is told with what is live now.
+
+    Raises:
+        ServerError: the body raised an OSError.
+        KeyboardInterrupt: the body did.
+    """
+    before = deployments.server.versions
+    try:
+        yield
+    except (OSError, KeyboardInterrupt) as error:
+        model, live = deployments.model, deployments.server.versions.get(deployments.model)
+        if live is None:
+            state = "nothing has changed"
+        elif live == before.get(model):
+            state = f"{model} {live} is still live"
+        else:
+            state = f"{model} {live} is live; the next deploy finishes what is left to do"
+        if isinstance(error, OSError):
+            raise ServerError(f"{in_words(error)}; {state}") from error
+        deployments.say(f"interrupted; {state}")
+        raise
 
 
 def _running(port: int) -> Server:

@@ -112,13 +112,18 @@ def _causes(log: Path, begin: int = 0) -> list[tuple[str, re.Match[str]]]:
 
 def _causes_in(lines: Iterable[str]) -> list[tuple[str, re.Match[str]]]:
     """The thread and the exception of every line that names one."""
-    causes = []
+    causes: list[tuple[str, re.Match[str]]] = []
     for line in lines:
         prefix = _PREFIX.match(line)
         exception = _EXCEPTION.match(line[prefix.end() if prefix else 0 :].strip())
-        if exception and not any(mark in exception[0] for mark in _HIDES):
+        if exception and not any(mark in exception[0] for mark in _HIDES) and not _says_less(exception, causes):
             causes.append((prefix[1] if prefix else "", exception))
     return causes
+
+
+def _says_less(exception: re.Match[str], causes: list[tuple[str, re.Match[str]]]) -> bool:
+    """Whether it is a part of the one before, as Java tells the cause of one: there the program is named, say."""
+    return exception[0].startswith("Caused by: ") and bool(causes) and causes[-1][1][2].endswith(exception[2])
 
 
 def _cause_of(logs: Path, model: str, models: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ A server is looked for in all of them: the variables may have changed since it w
 """
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from pathlib import Path
 from simplenet.errors import ServerError
 from simplenet.settings import STATE_HOME
 
+logger = logging.getLogger(__name__)
 RECORD = "server.json"  # names the process that serves from the folder
 STATES = "state"  # the folder of the workers' state files
 ENDED = "ended.txt"  # why the server ended by itself
@@ -63,6 +65,12 @@ def run_root() -> Path:
             f"run directory: expected a folder of this user's, writable, with a short plain path; found none among "
             f"{', '.join(map(str, roots))}; set {STATE_HOME.name} to one"
         )
+    wanted = STATE_HOME.read()
+    if wanted and usable != Path(wanted) / "simplenet":
+        logger.warning(
+            "%s: expected an absolute, short path of ASCII letters to a folder of this user's, found %r; "
+            "the run directory is in %s", STATE_HOME.name, wanted, usable,
+        )  # fmt: skip
     return usable
 
 

@@ -1,14 +1,19 @@
 """What `simplenet status` says about the servers of this user."""
 
+import shlex
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 from simplenet.errors import ServerError
+from simplenet.server.lifecycle import SUPERVISOR
 from simplenet.server.ready import living_workers
 from simplenet.server.record import Server, find, find_all
 from simplenet.server.run_dir import RECORD
+from simplenet.server.supervisor import LOG
 
 _UNWATCHED_S = 30.0  # a look that waits for every time-out takes less
 
@@ -19,6 +24,7 @@ class Status:
 
     port: int
     running: bool  # False: it has died; `simplenet stop` removes what it left
+    stopping: bool  # it answers what it has accepted and refuses what comes
     watched: bool  # False: its supervisor has died, so nobody ends it when it cannot recover
     pid: int
     models: dict[str, str]  # name to version
@@ -41,6 +47,7 @@ def status_of(server: Server) -> Status:
     return Status(
         port=server.port,
         running=server.process() is not None,
+        stopping=server.is_stopping,
         watched=_is_watched(server),
         pid=server.pid,
         models={name: server.versions.get(name, "") for name in server.models},
@@ -49,6 +56,16 @@ def status_of(server: Server) -> Status:
         since=since.replace(tzinfo=None).isoformat(timespec="seconds"),
         url=server.url,
         logs=str(server.logs),
+    )
+
+
+def how_to_watch(status: Status) -> str:
+    """How to watch a server whose supervisor has died, in one line."""
+    logs = Path(status.logs)
+    command = [sys.executable, "-m", SUPERVISOR, str(status.port), str(logs.parent)]
+    return (
+        f"port {status.port}: nobody ends this server when it cannot recover; to watch it again: "
+        f"nohup {shlex.join(command)} >> {shlex.quote(str(logs / LOG))} 2>&1 &"
     )
 
 

@@ -269,7 +269,7 @@ def main(run_dir: Path) -> int:
             return 0
         except KeyboardInterrupt:  # from a service manager, say: as with a `serve` in the foreground
             _log("stopping: the supervisor was asked to end")
-            stop_running(server, server.drain_timeout_s)
+            _log(f"stopped{stop_running(server, server.drain_timeout_s)}")
             return 0
         except ServerError as error:
             failure = str(error)

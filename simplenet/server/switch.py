@@ -33,17 +33,16 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
         SimpleNetError: it cannot be served; what was live still is.
     """
     model, version, server = archive.model_name, archive.version, deployments.server
-    known = registered.versions_of(server, model)
-    candidate = candidate_of(server, deployments.origin.profile, archive, after.live)
-    journal = Journal(
-        model, version, server.versions.get(model, ""), keep_workers, version in known,
-        to_plain(deployments.histories[model], deployments.home) if model in deployments.histories else None,
-        to_plain(after, deployments.home),
-    ).write(server.run_dir)  # fmt: skip
+    deployments.remember(after)
+    try:
+        candidate, journal = _noted(deployments, archive, after, keep_workers)
+    except BaseException:
+        deployments.prune()
+        raise
     begun = time.monotonic()
     try:
         deployments.say(f"{candidate.name}: verified, content hash {candidate.content_hash[:12]}")
-        if version in known:
+        if journal.was_registered:
             registered.wait_until_served(server, candidate, log_sizes(server.logs))
         else:
             require_memory(server, candidate, archive.path)
@@ -53,12 +52,25 @@ def switch(deployments: Deployments, archive: Archive, after: History, keep_work
         registered.set_default(server, model, version)
     except BaseException as error:
         _undo(deployments, journal)
-        if isinstance(error, ServerError) and journal.leaving:
+        if isinstance(error, SimpleNetError) and journal.leaving:
             raise ServerError(f"{error}; {model} {journal.leaving} is still live") from error
         raise
     start_up_s = max(server.start_up_s, time.monotonic() - begun)
-    deployments.server = replace(server, start_up_s=start_up_s)
+    deployments.server = replace(server, start_up_s=start_up_s, versions={**server.versions, model: version})
     _settle(deployments, journal.switched(server.run_dir), candidate, after)
+
+
+def _noted(deployments: Deployments, archive: Archive, after: History, keep_workers: bool) -> tuple[Candidate, Journal]:
+    """What TorchServe gets, and the journal of what is about to happen, which is written."""
+    model, version, server = archive.model_name, archive.version, deployments.server
+    known = registered.versions_of(server, model)
+    candidate = candidate_of(server, deployments.origin.profile, archive, after.live)
+    journal = Journal(
+        model, version, server.versions.get(model, ""), keep_workers, version in known,
+        to_plain(deployments.histories[model], deployments.home) if model in deployments.histories else None,
+        to_plain(after, deployments.home),
+    )  # fmt: skip
+    return candidate, journal.write(server.run_dir)
 
 
 def finish_interrupted(deployments: Deployments) -> None:
@@ -66,6 +78,9 @@ def finish_interrupted(deployments: Deployments) -> None:
     journal = read_journal(deployments.server.run_dir)
     if journal is None:
         return
+    deployments.model = journal.model
+    both = (journal.before, journal.after)
+    deployments.remember(*(from_plain(each, deployments.home) for each in both if each is not None))
     default = registered.default_version(deployments.server, journal.model)
     name = f"{journal.model} {journal.version}"
     if journal.is_live or (journal.leaving and default == journal.version):

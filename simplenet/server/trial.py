@@ -38,12 +38,21 @@ def try_version(server: Server, archive: Archive) -> None:
                 headers={"Content-Type": RAW, "Accept": JSON},
                 timeout=response_timeout_of(archive.settings),
             )
-        response.raise_for_status()
+        if not response.ok:
+            raise ValueError(f"{response.status_code}: {_message(response)}")
         found = [row["index"] for row in response.json()["predictions"]]
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
         raise ServerError(f"{source}: expected predictions for its golden samples, found {error}") from error
     weight = next(iter(archive.checkpoint[MODEL_STATE_DICT].values()))
     check_classes(source, golden["logits"][: len(rows)], found, GOLDEN_TOLERANCE.get(weight.dtype, 1e-4))
+
+
+def _message(response: requests.Response) -> str:
+    """What the server says about an error."""
+    try:
+        return str(response.json()["message"])
+    except (ValueError, LookupError, TypeError):
+        return response.reason
 
 
 def check_classes(source: str, logits: torch.Tensor, found: Sequence[int], tolerance: float) -> None:

@@ -19,7 +19,7 @@ from simplenet.archive.create import _TRIAL, LABELS_FILE, _stage_files
 from simplenet.archive.profile import with_profile
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 from simplenet.errors import ArchiveError, CheckpointNotFoundError
 from simplenet.inspection import describe
 from simplenet.model import SimpleNet

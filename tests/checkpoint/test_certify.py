@@ -13,7 +13,7 @@ from simplenet.archive import create_archive
 from simplenet.checkpoint import load_model_for_inference, save_checkpoint, save_for_inference
 from simplenet.checkpoint.certify import Certificate, Measurement, certify
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 from simplenet.errors import ArchiveError, CheckpointError, CheckpointNotFoundError, ConfigError, HashMismatchError
 from simplenet.inspection import describe
 from simplenet.model import SimpleNet

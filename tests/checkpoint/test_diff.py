@@ -12,7 +12,7 @@ from simplenet.archive import create_archive
 from simplenet.checkpoint import save_for_inference
 from simplenet.checkpoint.diff import FieldChange, diff
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 from simplenet.errors import HashMismatchError
 from simplenet.model import SimpleNet
 

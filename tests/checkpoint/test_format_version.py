@@ -23,7 +23,7 @@ from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.keys import CURRENT_FORMAT
 from simplenet.checkpoint.repair import repair
 from simplenet.checkpoint.versions import list_versions
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 from simplenet.errors import LaterFormatError, NotACheckpointError
 from simplenet.inspection import describe
 from simplenet.model import SimpleNet

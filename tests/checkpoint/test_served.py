@@ -13,7 +13,7 @@ from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.repair import repair
 from simplenet.checkpoint.save import inference_checkpoint
 from simplenet.checkpoint.served import replay, restated
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 from simplenet.errors import CheckpointError, ConfigError, GoldenMismatchError, HashMismatchError, NotACheckpointError
 from simplenet.inspection import describe
 from simplenet.model import SimpleNet

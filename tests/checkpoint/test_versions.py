@@ -23,7 +23,7 @@ from simplenet.checkpoint import (
 )
 from simplenet.checkpoint.file import read_checkpoint, write_checkpoint
 from simplenet.checkpoint.versions import Version, list_versions
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 from simplenet.content_hash import content_hash
 from simplenet.errors import CheckpointError, ObjectNotFoundError
 from simplenet.model import SimpleNet

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from simplenet.cli.app import app
+from simplenet.cli.verbs import app
 
 VERBS = sorted(
     command.name or command.callback.__name__ for command in app.registered_commands if command.callback is not None

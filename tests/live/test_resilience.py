@@ -23,7 +23,7 @@ from support import COMMAND_TIMEOUT_S, Running, free_port, processes_of, simplen
 from simplenet import create_archive, save_for_inference
 from simplenet.model_file import load_network
 from simplenet.server import drain, find
-from simplenet.server.drain import in_flight_of
+from simplenet.server.drain import CutOff, in_flight_of
 from simplenet.server.lifecycle import SUPERVISOR
 from simplenet.server.management import request
 
@@ -203,7 +203,7 @@ def test_what_outlasts_the_drain_timeout_is_cut_off_and_counted(slow_store, star
     with ThreadPoolExecutor(4) as pool:
         with unwatched(server):
             (slow,) = held(server, pool, seconds=60)
-            assert drain(find(server.port), timeout_s=0.5) == 1
+            assert drain(find(server.port), timeout_s=0.5) == CutOff(1)
         done = simplenet("stop", "--port", str(server.port), "--drain-timeout", "0.5")
         assert done.stdout == f"stopped the server on port {server.port}; 1 request cut off\n"
         with pytest.raises(requests.ConnectionError):

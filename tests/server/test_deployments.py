@@ -1,5 +1,7 @@
 """The state that survives a restart: what is live, what was before, and where the archives are."""
 
+import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +11,13 @@ from simplenet.archive import create_archive
 from simplenet.archive.profile import with_profile
 from simplenet.errors import ServerError
 from simplenet.manifest import read_manifest
+from simplenet.server.deployments import Deployments
 from simplenet.server.file_lock import exclusive
 from simplenet.server.history import History, Release, read_state, write_state
 from simplenet.server.kept_archives import contents_hash, keep_copy, prune
 from simplenet.server.model_store import collect_archives, is_empty
 from simplenet.server.origin import read_origin
+from simplenet.server.record import Server
 
 
 def release(version: str, folder: Path, contents: str = "c") -> Release:
@@ -82,23 +86,19 @@ def test_so_many_previous_versions_are_kept_and_no_other_files(tmp_path):
     (tmp_path / "deployed").mkdir()
     for version in range(8):
         (tmp_path / "deployed" / f"net-{version}.mar").touch()
-    prune(tmp_path, {"net": history}, {tmp_path / "deployed" / "net-0.mar"})
-    assert sorted(file.stem for file in (tmp_path / "deployed").iterdir()) == [
-        "net-0",
-        "net-4",
-        "net-5",
-        "net-6",
-        "net-7",
-    ]
+    dropped = [tmp_path / "deployed" / f"net-{version}.mar" for version in range(1, 8)]
+    prune(tmp_path, dropped, [release.path for release in history.releases()])
+    left = [file.stem for file in sorted((tmp_path / "deployed").iterdir())]
+    assert left == ["net-0", "net-4", "net-5", "net-6", "net-7"]  # no history named net-0: it may be the only copy
 
 
 def test_what_was_deployed_is_a_copy_that_writing_into_the_users_file_does_not_change(store):
     user_file = store / "simplenet.mar"
     collect(store)  # links it
-    (linked,) = (store / "deployed").glob("*.mar")
+    (linked,) = (store / "deployed" / "started").glob("*.mar")
     assert linked.samefile(user_file)
     kept = deploy_into(store, user_file)
-    assert kept == linked
+    assert not kept.samefile(user_file)
     user_file.write_bytes(b"overwritten")
     assert contents_hash(kept)
 
@@ -135,6 +135,72 @@ def test_a_deployed_archive_that_is_gone_leaves_the_users_own(store):
     lines: list[str] = []
     assert collect(store, say=lines.append) == {"simplenet": store / "simplenet.mar"}
     assert "is gone" in lines[0]
+
+
+def deployed_twice(store: Path, folder: Path) -> list[Path]:
+    """Deploy two more archives; what deploying leaves in the store, the newest last."""
+    kept = []
+    for number, profile in enumerate(("latency", "throughput")):
+        (folder / profile).mkdir()
+        file = folder / profile / "simplenet.mar"
+        with_profile(store / "simplenet.mar", profile, file)
+        if profile == "throughput":
+            add_to(file, "notes.txt")
+        kept.append(deploy_into(store, file))
+        os.utime(kept[-1], (number, number))
+    return kept
+
+
+def add_to(archive: Path, name: str) -> None:
+    with zipfile.ZipFile(archive, "a") as contents:
+        contents.writestr(name, b"more")
+
+
+def test_the_remedy_for_a_garbled_state_keeps_what_was_deployed_and_says_how_to_get_it_back(store, tmp_path):
+    kept = deployed_twice(store, tmp_path)
+    (store / "deployed.json").write_text('{"models": {"simplenet": ')
+    with pytest.raises(ServerError, match="delete it") as refused:
+        collect(store)
+    assert str(refused.value).endswith(f"simplenet deploy ARCHIVE makes one live again, the newest is {kept[1]}")
+    (store / "deployed.json").unlink()
+    lines: list[str] = []
+    assert collect(store, say=lines.append) == {"simplenet": store / "simplenet.mar"}
+    (line,) = lines
+    assert f"deployed.json is missing, so what was deployed is not served; it stays in {store / 'deployed'}" in line
+    assert line.endswith(f"make simplenet 1.0 live with simplenet deploy {kept[1]}")
+    assert all(file.is_file() for file in kept)
+    (store / "simplenet.mar").unlink()
+    with pytest.raises(ServerError, match=rf"found none; .* or copy one from {store}/deployed to {store}$"):
+        collect(store)
+
+
+def test_what_earlier_starts_linked_is_removed_and_what_was_deployed_is_not(store, tmp_path):
+    kept = deployed_twice(store, tmp_path)
+    (store / "deployed.json").unlink()
+    collect(store)
+    (first,) = (store / "deployed" / "started").glob("*.mar")
+    (store / "simplenet.mar").unlink()
+    with_profile(first, "latency", store / "other.mar")
+    add_to(store / "other.mar", "another")
+    collect(store)
+    (second,) = (store / "deployed" / "started").glob("*.mar")
+    assert second.samefile(store / "other.mar")
+    assert all(file.is_file() for file in kept)
+
+
+def test_only_archives_that_a_history_named_are_deleted_by_later_deployments(root, store, tmp_path):
+    kept = deployed_twice(store, tmp_path)
+    (store / "deployed.json").unlink()
+    run_dir = root / "9000"
+    (run_dir / "models").mkdir(parents=True)
+    deployments = Deployments(Server(9000, 1, 0.0, ("net",), run_dir=run_dir), print)
+    deployments.home = store
+    first, second = (store / "deployed" / f"net-{version}.mar" for version in ("1", "2"))
+    for file in (first, second):
+        file.touch()
+        deployments.write({"net": History(Release(file.stem, file, ""))})
+    deployments.prune()
+    assert sorted((store / "deployed").glob("*.mar")) == sorted([*kept, second])
 
 
 def test_a_store_of_deployed_archives_only_is_not_empty(store):

@@ -14,6 +14,7 @@ from support import free_port
 
 from simplenet.errors import ServerError
 from simplenet.server import lifecycle, processes
+from simplenet.server.drain import CutOff
 from simplenet.server.record import Server, find, read_record, write_record
 from simplenet.server.run_dir import claimed, new_run_dir
 
@@ -88,6 +89,41 @@ except KeyboardInterrupt:
     assert done.stdout == "stopped server\n"
 
 
+CLEARED = """
+import ctypes, os, signal, sys
+from simplenet.server import lifecycle, model_store
+from simplenet.signals import check_interrupted, signals_interrupt
+interrupt = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM) or [None for _ in range(9)])
+sys.unraisablehook = lambda _: print("cleared")
+lifecycle.start = lambda archives: print("started")
+def read(file):
+    interrupt()  # as the import of numpy inside that of torch
+    raise model_store.SimpleNetError("numpy is not available")
+model_store.read_archive = read
+try:
+    with signals_interrupt():
+        BODY
+        print("went on")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "interrupt(); lifecycle.started({}).__enter__()",
+        "interrupt(); check_interrupted()",
+        "model_store.verified_samples({'net': 'net.mar'}, None)",
+    ],
+)
+def test_a_signal_whose_exception_code_in_c_has_cleared_still_keeps_the_server_from_starting(body):
+    done = subprocess.run(
+        [sys.executable, "-c", CLEARED.replace("BODY", body)], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("cleared\ninterrupted\n", "")
+
+
 def recorded(folder, process) -> Server:
     """A server's record as `start` leaves it."""
     (folder / "tmp").mkdir(parents=True)
@@ -149,7 +185,7 @@ def test_a_server_whose_record_cannot_be_read_is_stopped_by_what_its_processes_w
         subprocess.Popen([*start, *frontend_line], start_new_session=True, stdin=-1) as frontend,
         subprocess.Popen([*start, f"{folder}/logs/ts_log.log"], start_new_session=True, stdin=-1) as reader,
     ):
-        assert lifecycle.stop(9100, drain_timeout_s=0) == 0
+        assert lifecycle.stop(9100, drain_timeout_s=0).requests == 0
         assert frontend.wait(timeout=30) != 0
         assert reader.poll() is None  # a reader of the logs is nobody's server
         reader.communicate()
@@ -189,7 +225,7 @@ def test_stop_waits_until_the_serve_that_holds_the_folder_has_left_it(stand_in):
     with holding(one.server.port) as other:
         leaves = threading.Timer(0.3, other.communicate, args=[b"\n"])
         leaves.start()
-        assert lifecycle.stop(one.server.port) == 0
+        assert lifecycle.stop(one.server.port) == CutOff()
         leaves.join()
     with claimed(one.server.port):
         assert not (one.run_dir / "server.json").exists()
@@ -199,5 +235,5 @@ def test_stopping_on_a_full_disk_stops(stand_in):
     """The note that the server is being stopped cannot be written: here it is a folder."""
     one = stand_in()
     (one.run_dir / "stopping").mkdir()
-    assert lifecycle.stop(one.server.port) == 0
+    assert lifecycle.stop(one.server.port) == CutOff()
     assert one.process.wait(timeout=60) == -signal.SIGTERM

@@ -1,6 +1,7 @@
 """Which archives are served, and a request that shows each of them working."""
 
 import json
+import os
 import shutil
 from zipfile import ZipFile
 
@@ -19,6 +20,7 @@ from simplenet.server.model_store import (
     require_folder,
     require_writable,
     sample_request,
+    verified_archive,
 )
 
 
@@ -98,3 +100,24 @@ def test_only_one_model_store_is_the_default(tmp_path, monkeypatch):
     assert is_default("model_store")
     assert not is_default(tmp_path / "model_store")
     assert not is_default("s3://bucket/model_store")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("", r"/store: expected a \.mar file, found a folder; name a file in it"),
+        ("pipe", r"/pipe: expected a \.mar file, found no regular file"),
+        (
+            "model.pt",
+            r"/model\.pt: expected a .*; if it is a checkpoint, pack it first: simplenet archive /.*/model\.pt",
+        ),
+        ("none.mar", r"/none\.mar: no such file"),
+    ],
+)
+def test_what_is_no_archive_is_refused_as_what_it_is(tmp_path, trained_checkpoint, name, found):
+    store = tmp_path / "store"
+    store.mkdir()
+    os.mkfifo(store / "pipe")
+    (store / "model.pt").write_bytes(trained_checkpoint.read_bytes())
+    with pytest.raises(ArchiveError, match=found):
+        verified_archive(store / name)

@@ -10,9 +10,12 @@ import psutil
 import pytest
 
 from simplenet.errors import ServerError
+from simplenet.server import lifecycle
 from simplenet.server.processes import identity
 from simplenet.server.record import Server, find, find_all, write_record
 from simplenet.server.run_dir import run_roots
+
+NET = {"net": "1.0"}
 
 
 def test_a_record_in_a_folder_of_somebody_else_stops_nothing(root, monkeypatch):
@@ -58,10 +61,20 @@ def test_an_address_that_means_all_is_reached_at_loopback(host, reached):
 def test_a_server_is_known_whatever_became_of_the_clock(root):
     """The creation time moves when the clock is set: here by a day."""
     (root / "9100").mkdir()
-    write_record(Server(9100, os.getpid(), 2.0, ("net",), run_dir=root / "9100", identity=identity(os.getpid())))
+    write_record(
+        Server(9100, os.getpid(), 2.0, ("net",), run_dir=root / "9100", versions=NET, identity=identity(os.getpid()))
+    )
     assert find(9100).process().pid == os.getpid()
     write_record(
-        Server(9100, os.getpid(), psutil.Process().create_time(), ("net",), run_dir=root / "9100", identity="x")
+        Server(
+            9100,
+            os.getpid(),
+            psutil.Process().create_time(),
+            ("net",),
+            run_dir=root / "9100",
+            versions=NET,
+            identity="x",
+        )
     )
     assert find(9100).process() is None  # the pid is another process's by now
 
@@ -70,7 +83,9 @@ def test_a_server_is_known_whatever_became_of_the_clock(root):
 def test_a_record_is_found_in_every_folder_that_run_directories_may_be_in(root, monkeypatch, name, tmp_path):
     (folder,) = (path for path in made_roots(monkeypatch, name, tmp_path))
     (folder / "9100").mkdir(parents=True)
-    write_record(Server(9100, os.getpid(), 2.0, ("net",), run_dir=folder / "9100", identity=identity(os.getpid())))
+    write_record(
+        Server(9100, os.getpid(), 2.0, ("net",), run_dir=folder / "9100", versions=NET, identity=identity(os.getpid()))
+    )
     assert find(9100).run_dir == folder / "9100"
     assert folder / "9100" in [server.run_dir for server in find_all()[0]]
 
@@ -89,7 +104,7 @@ def test_a_running_server_is_found_when_no_variable_leads_to_it(root, monkeypatc
     command = [sys.executable, "-c", "input()", "org.pytorch.serve.ModelServer", "-f", str(config)]
     with subprocess.Popen(command, stdin=-1) as frontend:
         known = identity(frontend.pid)
-        write_record(Server(9100, frontend.pid, 2.0, ("net",), run_dir=root / "9100", identity=known))
+        write_record(Server(9100, frontend.pid, 2.0, ("net",), run_dir=root / "9100", versions=NET, identity=known))
         monkeypatch.delenv("XDG_STATE_HOME")
         assert root not in run_roots()
         assert find(9100).pid == frontend.pid
@@ -105,6 +120,18 @@ GARBLED = [
     b"{}",
     b'{"port": 9100, "pid": "7", "started": 1, "models": [], "run_dir": "/"}',
 ]
+WRONG = {
+    "versions": [[], {}, {"net": 1}, "1.0"],
+    "started": [1e30, -1, "x", None, True],
+    "model_workers": [{"simplenet": "x"}, {"net": 1.5}, []],
+    "port": ["abc", 9105, 9100.0, -1],
+    "drain_timeout_s": ["x", None],
+    "pid": [0, -1, 2**40, 1.5, True],
+    "models": ["net", [1], {}, None],
+    "samples": [[], {"net": ["application/json"]}, {"net": [1, 2]}],
+    "run_dir": [1, None],
+    "host": [1],
+}
 
 
 @pytest.mark.parametrize("content", GARBLED)
@@ -126,3 +153,20 @@ def test_a_record_of_another_run_directory_is_refused(root):
     (root / "9100" / "server.json").write_text(json.dumps(values))
     with pytest.raises(ServerError, match="found run_dir '/somewhere/9100'"):
         find(9100)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_field_of_another_type_is_one_line_and_stop_still_ends_the_server(root, name, value):
+    folder = root / "9100"
+    folder.mkdir()
+    command = [sys.executable, "-c", "input()", "org.pytorch.serve.ModelServer", "-f", f"{folder}/config.properties"]
+    with subprocess.Popen(command, stdin=-1, start_new_session=True) as frontend:
+        write_record(Server(9100, frontend.pid, 2.0, ("net",), run_dir=folder, versions=NET))
+        values = json.loads((folder / "server.json").read_text())
+        assert find(9100).pid == frontend.pid
+        (folder / "server.json").write_text(json.dumps({**values, name: value}))
+        with pytest.raises(ServerError, match=rf"9100/server\.json: expected the record of a server, found {name} .*;"):
+            find(9100)
+        assert lifecycle.stop(9100, drain_timeout_s=0) is not None
+        assert frontend.wait(timeout=60) != 0
+    assert not (folder / "server.json").exists()

@@ -47,6 +47,23 @@ def logs(folder, **files):
             "OutOfMemoryError: Java heap space",
             id="the console where the worker says nothing",
         ),
+        pytest.param(
+            {
+                "ts_log": [
+                    "2026-01-02T03:04:05,678 ERROR W-9000-simplenet_1.0 - Backend worker error",
+                    "org.pytorch.serve.wlm.WorkerInitializationException: Failed start worker process",
+                    "\tat org.pytorch.serve.wlm.WorkerLifeCycle.startWorkerPython(WorkerLifeCycle.java:239)",
+                    'Caused by: java.io.IOException: Cannot run program "/usr/bin/python3" (in directory '
+                    '"/run/tmp/models/a1"): error=2, No such file or directory',
+                    "\tat java.lang.ProcessBuilder.start(ProcessBuilder.java:1143)",
+                    "Caused by: java.io.IOException: error=2, No such file or directory",
+                    "\t... 4 more",
+                ]
+            },
+            'IOException: Cannot run program "/usr/bin/python3" (in directory "/run/tmp/models/a1"): error=2, No such '
+            "file or directory",
+            id="Java's cause of a cause says less",
+        ),
         pytest.param({"console": ["first", "", "last words", ""]}, "last words", id="else the console's last line"),
         pytest.param({}, "it left no message", id="no logs"),
     ],

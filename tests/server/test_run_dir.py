@@ -75,3 +75,16 @@ def test_another_start_keeps_the_archives_and_moves_the_logs_aside(root):
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert files == ["logs/refused-1/ts_log.log", "models/a.mar"]
     assert all((folder / name).is_dir() for name in ("tmp", "state"))
+
+
+@pytest.mark.parametrize("value", ["relative/folder", "/tmp/käse"])
+def test_a_state_home_that_cannot_be_used_is_named_with_the_folder_that_is(root, monkeypatch, caplog, value):
+    monkeypatch.setenv("HOME", str(root))
+    run_dir.run_root()
+    assert caplog.messages == []
+    monkeypatch.setenv("XDG_STATE_HOME", value)
+    used = run_dir.run_root()
+    assert used == root / ".local/state/simplenet"
+    (line,) = caplog.messages
+    assert line.startswith("XDG_STATE_HOME: expected an absolute, short path of ASCII letters")
+    assert line.endswith(f"found {value!r}; the run directory is in {used}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -40,9 +41,19 @@ def test_a_server_whose_supervisor_has_died_is_not_watched(recorded):
     os.utime(recorded / "9100" / "server.json", (1, 1))
     (status,) = status_of_port(9100)
     assert (status.running, status.watched) == (True, False)
-    assert "running, not" in simplenet("status", "--port", "9100").stdout
+    shown = simplenet("status", "--port", "9100")
+    assert "running, not" in shown.stdout
+    run_dir = recorded / "9100"
+    command = f"nohup {sys.executable} -m simplenet.server.supervisor 9100 {run_dir}"
+    assert shown.stderr.endswith(f"to watch it again: {command} >> {run_dir}/logs/supervisor.log 2>&1 &\n")
+
+
+def test_a_server_that_is_being_stopped_is_said_to_be_stopping(recorded):
+    os.utime(recorded / "9100" / "server.json", (1, 1))
     (recorded / "9100" / "stopping").touch()
     assert status_of_port(9100)[0].watched
+    shown = simplenet("status", "--port", "9100")
+    assert ("stopping" in shown.stdout, "running" in shown.stdout, shown.stderr) == (True, False, "")
 
 
 def test_the_exit_code_says_whether_one_runs(recorded):

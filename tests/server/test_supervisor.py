@@ -15,6 +15,7 @@ from support import COMMAND_TIMEOUT_S
 from simplenet.errors import ServerError
 from simplenet.server import lifecycle
 from simplenet.server.awake import AwakeClock
+from simplenet.server.drain import CutOff
 from simplenet.server.record import Server, find, read_record, write_record
 from simplenet.server.run_dir import begin_stopping
 from simplenet.server.supervisor import Supervisor
@@ -193,7 +194,7 @@ def test_a_record_and_a_token_that_a_cleaner_took_are_written_again(stand_in, da
     assert token.read_text() == one.behaviour["token"]
     assert token.stat().st_mode & 0o777 == 0o600
     assert lines[-1] == "wrote server.json again: it had been removed or damaged"
-    assert lifecycle.stop(port) == 0
+    assert lifecycle.stop(port) == CutOff()
     assert one.asked("PUT /drain") == 1
     assert one.process.wait(timeout=60) == -signal.SIGTERM
     assert [file.name for file in one.run_dir.iterdir() if file.name in ("server.json", "management.token")] == []

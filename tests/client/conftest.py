@@ -32,7 +32,7 @@ class Flaky:
             except OSError:  # closed: the test has ended
                 return
             self.times.append(time.monotonic())
-            with connection:
+            with connection, suppress(OSError):  # a client that has gone
                 self._read_request(connection)
                 if act == "reset":
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -52,16 +52,21 @@ class Flaky:
         """A request, a CONNECT, or the start of a TLS handshake."""
         head = b""
         while b"\r\n\r\n" not in head and head[:1] != b"\x16":
-            head += connection.recv(1)
+            head += self._received(connection, 1)
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         while length:
-            length -= len(connection.recv(length))
+            length -= len(self._received(connection, length))
+
+    def _received(self, connection: socket.socket, most: int) -> bytes:
+        data = connection.recv(most)
+        if not data:
+            raise ConnectionError("the client has gone")
+        return data
 
     def _drip(self, connection: socket.socket, first: bytes, again: bytes) -> None:
         connection.sendall(first)
-        with suppress(OSError):
-            while not self.done.wait(0.1):
-                connection.sendall(again)
+        while not self.done.wait(0.1):
+            connection.sendall(again)
 
     def end(self) -> None:
         self.done.set()

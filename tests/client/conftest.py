@@ -19,6 +19,7 @@ class Flaky:
 
     def __init__(self, acts: list[object]) -> None:
         self.acts, self.times = list(acts), []
+        self.connection: socket.socket | None = None
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/predictions/simplenet"
         self.done = threading.Event()
@@ -32,6 +33,8 @@ class Flaky:
             except OSError:  # closed: the test has ended
                 return
             self.times.append(time.monotonic())
+            connection.settimeout(30)  # for one that neither sends nor goes
+            self.connection = connection
             with connection, suppress(OSError):  # a client that has gone
                 self._read_request(connection)
                 if act == "reset":
@@ -72,6 +75,9 @@ class Flaky:
         self.done.set()
         self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
+        if self.connection is not None:
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
         self.thread.join()
 
 

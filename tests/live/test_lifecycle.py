@@ -207,7 +207,7 @@ def test_an_archive_whose_code_drifted_from_its_weights_is_not_served(sample_arc
 def test_an_archive_from_before_the_state_files_is_served_too(start_server, sample_archive, tmp_path):
     edits = {
         "simplenet_handler.py": [
-            (b"import exits, state, wire", b"import exits, wire"),
+            (b"import console, exits, state, wire", b"import console, exits, wire"),
             (b", state.progress.touch)", b")"),
             (b"        state.announce(context, self.predictor, wire_is_fast)\n", b""),
             (b"        state.progress.touch()\n", b""),

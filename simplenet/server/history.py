@@ -104,8 +104,13 @@ def read_state(home: Path) -> dict[str, History]:
 
 def _newest(home: Path) -> str:
     """The archive that was deployed last, in a message."""
-    archives = sorted((home / KEPT).glob("*.mar"), key=lambda file: file.stat().st_mtime)
+    archives = copies(home)
     return f", the newest is {archives[-1]}" if archives else ""
+
+
+def copies(home: Path) -> list[Path]:
+    """The archives that were deployed and are kept, the newest last."""
+    return sorted((home / KEPT).glob("*.mar"), key=lambda file: file.stat().st_mtime)
 
 
 def write_state(home: Path, histories: Mapping[str, History]) -> None:

@@ -19,7 +19,7 @@ from simplenet.atomic import atomic_write
 from simplenet.errors import ServerError, SimpleNetError
 from simplenet.manifest import MANIFEST, Manifest, read_manifest
 from simplenet.server.disk import naming
-from simplenet.server.history import KEPT, STATE
+from simplenet.server.history import KEPT, STATE, copies
 
 _STARTED = "started"  # in the folder of the copies
 _DIGITS = 12  # of a hash, in the name of a file
@@ -117,7 +117,7 @@ def forgotten(home: Path) -> dict[str, Path]:
     if (home / STATE).exists():
         return {}
     newest: dict[str, Path] = {}
-    for file in sorted((home / KEPT).glob("*.mar"), key=lambda file: file.stat().st_mtime):
+    for file in copies(home):
         with suppress(SimpleNetError):
             newest[read_manifest(file).model_name] = file
     return newest

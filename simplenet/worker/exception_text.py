@@ -7,10 +7,9 @@ Nothing of it is called here without a guard.
 from traceback import TracebackException, format_tb
 from typing import Any
 
-from simplenet.text import visible
+from simplenet.text import LONGEST_NAME, visible
 from simplenet.worker import exits
 
-LONGEST_NAME = 80  # characters
 LONGEST_LINE = 2_048  # characters of a line of a traceback
 LONGEST_TRACEBACK = 16_384  # characters; TorchServe's frontend collects every line of a worker's output in memory
 # The names and frames as Python keeps them, which no property of a class or of its metaclass can hide.

@@ -3,9 +3,9 @@
 import pytest
 from unruly_errors import UNRULY
 
+from simplenet.text import LONGEST_NAME
 from simplenet.worker.exception_text import (
     LONGEST_LINE,
-    LONGEST_NAME,
     LONGEST_TRACEBACK,
     is_a,
     message_of,

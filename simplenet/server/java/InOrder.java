@@ -97,8 +97,7 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
     @Override
     public void channelInactive(ChannelHandlerContext context) throws Exception {
         Watch.remove(this);
-        waiting.forEach(ReferenceCountUtil::release);
-        waiting.clear();
+        dropWaiting();
         super.channelInactive(context);
     }
 
@@ -160,8 +159,7 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         context.channel().closeFuture().addListener(future -> closed.trySuccess());
         if (!lingers) {
             lingers = true;
-            waiting.forEach(ReferenceCountUtil::release);
-            waiting.clear();
+            dropWaiting();
             ((DuplexChannel) context.channel()).shutdownOutput();
             context.channel().config().setAutoRead(true);
             context.executor().schedule(() -> context.close(), Traffic.STALL_S, TimeUnit.SECONDS);
@@ -294,6 +292,11 @@ final class InOrder extends ChannelDuplexHandler implements Watch.Watched {
         if (waiting.isEmpty()) {
             context.channel().config().setAutoRead(true);
         }
+    }
+
+    private void dropWaiting() {
+        waiting.forEach(ReferenceCountUtil::release);
+        waiting.clear();
     }
 
     private boolean mayPass(Object part) {
